@@ -1,0 +1,170 @@
+//! What differs between providers, and the one function that calls them.
+//!
+//! A provider is a file of pure functions: no IO, no clock, no randomness, no logging
+//! of bodies. Everything that does not differ, the HTTP call above all, is here.
+
+mod anthropic;
+mod gemini;
+mod openai;
+
+use std::{collections::VecDeque, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::message::{Chat, Event, KeyMaterial, Provider as Name, Usage};
+
+/// What is particular to one provider.
+pub(crate) trait Provider: Sync {
+    /// The request that continues `chat` with `model` as a stream.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] names the field which the provider, or this model of it, does not
+    /// have. Nothing is dropped silently.
+    fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported>;
+
+    /// The header that carries the key. `None` if the key cannot stand in a header.
+    /// The value is marked sensitive.
+    fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)>;
+
+    /// Reads the answer to one request. `call_seed` is unique to the request: ids of
+    /// tool calls are made from it where the provider has none.
+    fn decoder(&self, call_seed: &str) -> Box<dyn Decoder>;
+
+    /// What a status other than 2xx, or an error inside a 200, means.
+    fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection;
+
+    /// The header of an answer that names the request for the provider's support.
+    fn request_id_header(&self) -> Option<&'static str>;
+}
+
+/// The module of each provider.
+pub(crate) fn of(provider: Name) -> &'static dyn Provider {
+    match provider {
+        Name::Anthropic => &anthropic::Anthropic,
+        Name::OpenAi => &openai::OpenAi,
+        Name::Gemini => &gemini::Gemini,
+    }
+}
+
+/// A request that a provider understands. The base URL and the key are added by
+/// whoever sends it.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    /// Path and query, without the version segment, for example `/messages`.
+    pub(crate) path: String,
+    /// Headers beside the credential.
+    pub(crate) headers: HeaderMap,
+    /// JSON.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A field of the request that the provider does not have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported {
+    /// Its path, as the contract names it: `seed`, `messages[2].parts[0].image.url`.
+    pub(crate) field: String,
+    /// What is wrong and what to do, for example `Anthropic has no seed; leave it unset`.
+    pub(crate) problem: String,
+}
+
+/// Turns the data of server-sent events into the events of an answer.
+///
+/// A state machine with an explicit end: after [`Output::finish`] is set it is given
+/// nothing more.
+pub(crate) trait Decoder: Send {
+    /// Reads the data of one event.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if the answer cannot go on; the decoder is dropped then.
+    fn event(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken>;
+
+    /// The body ended cleanly. Sets [`Output::finish`] if the end of the body is how the
+    /// provider ends an answer and all of it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if something that was begun is not whole.
+    fn end(&mut self, out: &mut Output) -> Result<(), Broken>;
+}
+
+/// What a decoder has read.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    /// To be relayed in this order. The last of a whole answer is [`Event::Finished`].
+    pub(crate) events: VecDeque<Event>,
+    /// The provider has produced output, or has ended: the answer is committed. Also set
+    /// by output that has no event here.
+    pub(crate) committed: bool,
+    /// The answer is whole.
+    pub(crate) finished: bool,
+    /// The latest usage, merged field by field.
+    pub(crate) usage: Option<Usage>,
+    /// The model that answers, once the provider has said it.
+    pub(crate) model: Option<String>,
+    /// The provider's id of the answer, for providers without a request id header.
+    pub(crate) response_id: Option<String>,
+}
+
+impl Output {
+    /// Adds an event of the answer, which commits it.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.committed = true;
+        self.events.push_back(event);
+    }
+
+    /// Replaces the usage, and reports it if it changed. Does not commit.
+    pub(crate) fn report_usage(&mut self, usage: Usage) {
+        if self.usage != Some(usage) {
+            self.usage = Some(usage);
+            self.events.push_back(Event::Usage(usage));
+        }
+    }
+}
+
+/// Why an answer cannot go on.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Broken {
+    /// The provider sent what it should not have; the text says what, without quoting.
+    Malformed(&'static str),
+    /// The provider reported an error inside the stream.
+    Rejected(Rejection),
+}
+
+/// What a provider's refusal means for the caller.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rejection {
+    pub(crate) kind: RejectionKind,
+    /// The provider's own code or type. Empty if it gave none.
+    pub(crate) code: String,
+    /// The provider's own words. Not scrubbed: may quote the key.
+    pub(crate) message: String,
+    /// How long the provider asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// The classes of `Rejection`, in the order of whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RejectionKind {
+    /// The request cannot succeed as it is.
+    InvalidRequest,
+    /// The conversation is too long for the model.
+    ContextLength,
+    /// No such model, or not for this key.
+    ModelNotFound,
+    /// The key is not valid.
+    Key,
+    /// The key may not do this.
+    Permission,
+    /// No credit or quota left; waiting does not help.
+    Quota,
+    /// Too much for now.
+    RateLimited,
+    /// The provider is overloaded.
+    Overloaded,
+    /// The provider failed.
+    Internal,
+    /// The provider gave up waiting.
+    Timeout,
+}

@@ -1,0 +1,18 @@
+//! What a service does before its first RPC and after its last.
+//!
+//! Telemetry, TLS, peer authentication, the server loop, shutdown, and the wire form
+//! of a failure. Nothing else belongs here:
+//!
+//! - It depends on no other crate of this workspace, so it cannot know a message or a
+//!   domain type.
+//! - Something enters only when both binaries need it *and* would be wrong to differ.
+//!   Similar is not enough: two similar twenty-line functions are cheaper than one
+//!   shared one with a flag.
+//! - There is no `util` module. If a thing has no noun, it has no home yet.
+
+pub mod failure;
+pub mod peer;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,257 @@
+//! The loop of a gRPC server: layers, limits, health, reflection, bounded drain.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+use tonic::{
+    body::Body,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
+
+use crate::{peer::Peer, telemetry};
+
+/// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// How often an idle connection is asked whether its peer is still there, and how long
+/// the answer may take. Together well below the idle limits of common load balancers.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a service listens and stops.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub struct ServerOptions {
+    /// Runs for development: loopback only, no TLS, one principal with every role
+    #[arg(long)]
+    pub dev: bool,
+
+    /// Answers gRPC server reflection. Always on with --dev
+    #[arg(long)]
+    pub reflection: bool,
+
+    /// How long running calls may take to end after SIGTERM, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub drain_seconds: u64,
+
+    /// How many calls one connection may have open at once
+    #[arg(skip = 1024_u32)]
+    pub streams_per_connection_max: u32,
+}
+
+impl ServerOptions {
+    /// Refuses what must not be served: a server without identities outside of
+    /// development, or one in development that others can reach.
+    ///
+    /// # Errors
+    ///
+    /// Says which option to change.
+    pub fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        if !self.dev {
+            bail!(
+                "refusing to serve without --dev: this version has no TLS and no caller identities yet; \
+                 --dev serves on loopback, to everyone on this machine"
+            );
+        }
+        if !is_loopback(listen.ip()) {
+            bail!("--listen {listen} is refused with --dev: it must be a loopback address, such as 127.0.0.1");
+        }
+        Ok(())
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// Binds the address that a service listens on.
+///
+/// # Errors
+///
+/// Fails if the address cannot be bound, naming it.
+pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: is another instance running? choose another with --listen")
+    })
+}
+
+/// What a service serves.
+#[derive(Debug)]
+pub struct Served {
+    /// The RPC services.
+    pub routes: Routes,
+    /// The full names of the services, for health checks.
+    pub services: &'static [&'static str],
+    /// The descriptors that reflection answers with.
+    pub descriptors: &'static [u8],
+}
+
+/// Serves until `stop` resolves, then lets running calls end within the drain time.
+///
+/// # Errors
+///
+/// Fails if the server cannot run, or if calls were still running after the drain
+/// time; they are cut then.
+pub async fn run(
+    options: &ServerOptions,
+    listener: TcpListener,
+    served: Served,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let mut routes = served.routes.add_service(health_service);
+    if options.dev || options.reflection {
+        // Tools in the field ask for either version of the protocol.
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(served.descriptors);
+        routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+    }
+    for service in served.services {
+        health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    }
+
+    let address = listener.local_addr().context("the listener has no address")?;
+    if options.dev {
+        warn!("development mode: no TLS, and everyone on this machine may do everything");
+    }
+    info!(%address, "serving");
+
+    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
+    let serving = Server::builder()
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(options.streams_per_connection_max)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // First, so that everything below, rejections included, has a trace.
+        .layer(RpcSpans)
+        // Who calls is known before any handler runs.
+        .layer(DevPeer)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+            // A dropped sender means the same as a message: stop.
+            let _ = draining.await;
+        });
+    tokio::pin!(serving);
+
+    tokio::select! {
+        ended = &mut serving => return ended.context("the server ended"),
+        () = stop => {}
+    }
+    for service in served.services {
+        health.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+    }
+    drop(drain);
+    let limit = Duration::from_secs(options.drain_seconds);
+    match tokio::time::timeout(limit, serving).await {
+        Ok(ended) => ended.context("the server ended"),
+        Err(_) => bail!("calls were still running {} s after the stop signal; they are cut", limit.as_secs()),
+    }
+}
+
+/// Gives each RPC a span that continues the caller's trace.
+#[derive(Clone, Copy, Debug)]
+struct RpcSpans;
+
+impl<S> Layer<S> for RpcSpans {
+    type Service = RpcSpanService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RpcSpanService { inner }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct RpcSpanService<S> {
+    inner: S,
+}
+
+impl<S> Service<http::Request<Body>> for RpcSpanService<S>
+where
+    S: Service<http::Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Instrumented<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let method = request.uri().path().trim_start_matches('/');
+        let span = info_span!(
+            "rpc",
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            trace_id = field::Empty,
+        );
+        telemetry::adopt(&span, request.headers());
+        let call = span.in_scope(|| self.inner.call(request));
+        call.instrument(span)
+    }
+}
+
+/// Names every caller of a development server.
+#[derive(Clone, Copy, Debug)]
+struct DevPeer;
+
+impl<S> Layer<S> for DevPeer {
+    type Service = DevPeerService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DevPeerService { inner, peer: Peer::dev() }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct DevPeerService<S> {
+    inner: S,
+    peer: Peer,
+}
+
+impl<S> Service<http::Request<Body>> for DevPeerService<S>
+where
+    S: Service<http::Request<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn development_is_for_loopback_only_and_everything_else_is_refused() {
+        let options = |dev| ServerOptions { dev, reflection: false, drain_seconds: 1, streams_per_connection_max: 1 };
+        let loopback = "127.0.0.1:50051".parse().expect("an address");
+        let mapped = "[::ffff:127.0.0.1]:50051".parse().expect("an address");
+        let public = "0.0.0.0:50051".parse().expect("an address");
+
+        assert!(options(true).check(loopback).is_ok());
+        assert!(options(true).check(mapped).is_ok());
+        assert!(options(true).check(public).is_err());
+        assert!(options(false).check(loopback).is_err());
+    }
+}
