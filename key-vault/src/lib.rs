@@ -1,1 +1,82 @@
-//! Placeholder.
+//! Stores provider keys sealed, and decides which one a call may use.
+//!
+//! Read in this order:
+//!
+//! 1. `rpc`: what callers can ask, and how failures look to them.
+//! 2. `vault`: what happens. Knows no transport and no SQL.
+//! 3. `seal`: how keys are encrypted, and what the encryption is bound to.
+//! 4. `store`: how they are kept.
+//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no vault.
+//!
+//! Invariants:
+//!
+//! - A key in the clear exists only inside [`key::KeyMaterial`].
+//! - Only `vault` opens a seal. Only `ResolveKey` sends what it opened.
+//! - A disabled key is never chosen, and never replaced silently by another.
+
+mod cli;
+mod config;
+mod environment;
+pub mod key;
+mod rpc;
+mod seal;
+mod store;
+mod vault;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use service_runtime::server;
+use tokio::net::TcpListener;
+
+pub use cli::run;
+pub use config::{Cli, Command, ServeOptions};
+pub use environment::{Environment, EnvironmentError};
+use seal::secrets_manager::LocalKeyring;
+use store::Store;
+use vault::Vault;
+
+/// Serves until `stop` resolves, then drains.
+///
+/// # Errors
+///
+/// Fails before the first RPC if the database or the keyring are unusable, saying what
+/// to change, and after the last one if draining exceeds the configured time.
+pub async fn serve(
+    options: &ServeOptions,
+    environment: Environment,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    options.server.check(listener.local_addr()?)?;
+    let store = Store::connect(&options.database_url()).await?;
+    let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
+    let sealer = vault::unseal::unseal(&store, &keyring).await?;
+    let vault = Vault::new(store, sealer, environment);
+    server::run(&options.server, listener, rpc::served(vault), stop).await
+}
+
+/// Brings the schema of the database up to date, and nothing else.
+///
+/// # Errors
+///
+/// Fails if the database cannot be reached, or is newer than this version.
+pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
+    Store::connect(database_url).await?;
+    Ok(())
+}
+
+/// Loads the keyring. Makes one only in development, and only for a new database: a
+/// fresh keyring for an old database would hide that the right one is lost.
+async fn load_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
+    if dev && !path.exists() && store.meta().await?.is_none() {
+        LocalKeyring::create(path).context("cannot make a keyring for development")?;
+        tracing::warn!(path = %path.display(), "made a keyring for development; without it the database is lost");
+    }
+    LocalKeyring::load(path).with_context(|| {
+        format!(
+            "cannot use the keyring {}: point --keyring at it, or make one with `key-vault keyring init`",
+            path.display()
+        )
+    })
+}

@@ -1,0 +1,88 @@
+//! The commands of the binary. `serve` is the server; the rest is a client of it, over
+//! gRPC, or works on files.
+//!
+//! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
+//! is, 5 not available now.
+
+mod material;
+mod output;
+mod session;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use service_runtime::{failure::Chain, server, shutdown, telemetry};
+use tonic::{Code, Status};
+
+use crate::{
+    config::{Cli, Command, KeyringCommand, ServeOptions},
+    seal::secrets_manager::LocalKeyring,
+};
+use session::Session;
+
+/// Does what the command line asks, and says how it went.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let status = error.downcast_ref::<Status>();
+            match status {
+                Some(status) => output::complain(&output::describe(status)),
+                None => output::complain(&Chain(error.as_ref()).to_string()),
+            }
+            ExitCode::from(status.map_or(1, |status| exit_code(status.code())))
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(options) => serve(*options).await,
+        Command::Migrate { database_url } => {
+            crate::migrate(&database_url).await?;
+            output::note("the schema is up to date");
+            Ok(())
+        }
+        Command::Keyring(KeyringCommand::Init { path }) => {
+            LocalKeyring::create(&path)?;
+            output::note(&format!(
+                "made {}; keep a copy of it apart from the database: without it nothing opens",
+                path.display()
+            ));
+            Ok(())
+        }
+        Command::Keyring(KeyringCommand::Check { path }) => {
+            LocalKeyring::load(&path)?;
+            output::note(&format!("{} can be used", path.display()));
+            Ok(())
+        }
+        Command::Keys { client, command } => Session::open(client)?.keys(command).await,
+        Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
+        Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
+        Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Completions { shell } => {
+            let mut command = Cli::command_with_variables();
+            clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    // Held until the end: dropping it sends the last spans.
+    let _telemetry = telemetry::init("key-vault", &options.telemetry)?;
+    options.server.check(options.listen)?;
+    let environment = options.environment().context("the environment's keys are refused")?;
+    let stop = shutdown::signal_received().context("cannot listen for signals")?;
+    let listener = server::bind(options.listen).await?;
+    crate::serve(&options, environment, listener, stop).await
+}
+
+fn exit_code(code: Code) -> u8 {
+    match code {
+        Code::NotFound => 3,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => 4,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => 5,
+        _ => 1,
+    }
+}

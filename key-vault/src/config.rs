@@ -1,0 +1,337 @@
+//! The command line: every command and option, its default and its variable.
+//!
+//! Each option with a long name is also `KEY_VAULT_<NAME>`; the command line wins.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+
+use crate::{
+    environment::{Environment, EnvironmentError},
+    key::OrganizationId,
+};
+
+const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
+const DEV_KEYRING: &str = "var/keyring";
+
+/// Keeps LLM provider keys sealed, and decides which one a call may use
+#[derive(Debug, Parser)]
+#[command(name = "key-vault", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment. Ends the process with a message if
+    /// they cannot be understood, as users expect of `--help` and of errors.
+    pub fn from_command_line() -> Self {
+        let matches = Self::command_with_variables().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command with its variables, for help texts and completions.
+    pub(crate) fn command_with_variables() -> clap::Command {
+        options::named_in_environment(Self::command(), "KEY_VAULT")
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the vault
+    Serve(Box<ServeOptions>),
+    /// Bring the database's schema up to date, and exit
+    Migrate {
+        /// `sqlite:PATH` or `postgres://…`
+        #[arg(long, value_name = "URL")]
+        database_url: String,
+    },
+    /// Make and check keyrings: the keys that all others hang from
+    #[command(subcommand)]
+    Keyring(KeyringCommand),
+    /// Add, list, rotate and delete provider keys
+    Keys {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// Set and clear the organization's default keys
+    Defaults {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: DefaultsCommand,
+    },
+    /// Say which profile uses which key
+    Profiles {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: ProfilesCommand,
+    },
+    /// Explain which key a call would use, and why
+    Explain {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// The profile that calls; none asks for the default and the environment only
+        #[arg(long)]
+        profile: Option<String>,
+        /// The provider that is called
+        #[arg(long, value_enum)]
+        provider: ProviderName,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// How the vault is served.
+#[derive(Args, Clone, Debug)]
+pub struct ServeOptions {
+    /// Where to listen for gRPC
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+
+    /// `sqlite:PATH` or `postgres://…`. With --dev: `sqlite:var/key-vault.db`
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// The keyring: a file or a mounted directory. With --dev: `var/keyring`, made if new
+    #[arg(long, value_name = "PATH")]
+    pub keyring: Option<PathBuf>,
+
+    /// The organizations that the environment's keys serve. All, unless given
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = organization, action = ArgAction::Append)]
+    pub environment_fallback_organizations: Vec<OrganizationId>,
+
+    /// How it listens and stops.
+    #[command(flatten)]
+    pub server: ServerOptions,
+
+    /// What it logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryOptions,
+}
+
+impl ServeOptions {
+    /// The database to use.
+    pub(crate) fn database_url(&self) -> String {
+        self.database_url.clone().unwrap_or_else(|| DEV_DATABASE.to_owned())
+    }
+
+    /// The keyring to use.
+    pub(crate) fn keyring(&self) -> PathBuf {
+        self.keyring.clone().unwrap_or_else(|| PathBuf::from(DEV_KEYRING))
+    }
+
+    /// The fallback keys of this process' environment.
+    pub(crate) fn environment(&self) -> Result<Environment, EnvironmentError> {
+        #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
+        let lookup = |name: &str| std::env::var(name).ok();
+        Environment::read(lookup, &self.environment_fallback_organizations)
+    }
+}
+
+fn organization(text: &str) -> Result<OrganizationId, String> {
+    OrganizationId::try_from(text.to_owned()).map_err(|problem| problem.to_string())
+}
+
+/// Commands on keyrings. They work on files, without a server.
+#[derive(Debug, Subcommand)]
+pub enum KeyringCommand {
+    /// Write a new keyring with one random key. Never overwrites one
+    Init {
+        /// The file to write
+        path: PathBuf,
+    },
+    /// Say whether a keyring can be used
+    Check {
+        /// The file or directory to read
+        path: PathBuf,
+    },
+}
+
+/// Which vault to ask, for whom, and how to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Client")]
+pub struct ClientOptions {
+    /// The vault to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", global = true)]
+    pub server: String,
+
+    /// The organization whose keys are meant
+    #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
+    pub organization: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// The response of the RPC, in the JSON form of protocol buffers.
+    Json,
+}
+
+/// A provider, as an option's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderName {
+    /// Anthropic.
+    Anthropic,
+    /// OpenAI.
+    Openai,
+    /// Google's Gemini API.
+    Gemini,
+}
+
+/// Where a key's material comes from. Never from the command line, which others can read.
+#[derive(Args, Clone, Debug)]
+pub struct MaterialOptions {
+    /// Reads the key from this file, `-` for standard input. Without it: a prompt, or
+    /// standard input if that is not a terminal
+    #[arg(long, value_name = "PATH")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// Commands on keys.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Add a key
+    Add {
+        /// Who issued it
+        #[arg(long, value_enum)]
+        provider: ProviderName,
+        /// What people call it
+        #[arg(long)]
+        name: String,
+        /// Make it the organization's default for its provider
+        #[arg(long)]
+        default: bool,
+        /// Give it to this profile; may be repeated
+        #[arg(long = "profile", value_name = "ID", action = ArgAction::Append)]
+        profiles: Vec<String>,
+        /// Where the key comes from.
+        #[command(flatten)]
+        material: MaterialOptions,
+    },
+    /// List keys
+    List {
+        /// Only those of this provider
+        #[arg(long, value_enum)]
+        provider: Option<ProviderName>,
+        /// Only those of this profile
+        #[arg(long)]
+        profile: Option<String>,
+    },
+    /// Show one key
+    Get {
+        /// The key
+        id: String,
+    },
+    /// Replace a key's material. Its id and its links stay; the old material is destroyed
+    Rotate {
+        /// The key
+        id: String,
+        /// Where the new key comes from.
+        #[command(flatten)]
+        material: MaterialOptions,
+    },
+    /// Change what people call a key
+    Rename {
+        /// The key
+        id: String,
+        /// The new name
+        name: String,
+    },
+    /// Let a key be used again
+    Enable {
+        /// The key
+        id: String,
+    },
+    /// Keep a key and refuse its use
+    Disable {
+        /// The key
+        id: String,
+    },
+    /// Destroy a key and its links
+    Delete {
+        /// The key
+        id: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Commands on defaults.
+#[derive(Debug, Subcommand)]
+pub enum DefaultsCommand {
+    /// List the organization's default keys
+    List,
+    /// Make a key the default of its provider
+    Set {
+        /// The key
+        id: String,
+    },
+    /// Leave the organization without a default of a provider
+    Clear {
+        /// The provider
+        #[arg(value_enum)]
+        provider: ProviderName,
+    },
+}
+
+/// Commands on profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfilesCommand {
+    /// Show what each provider's calls of a profile use
+    Show {
+        /// The profile
+        profile: String,
+    },
+    /// Give keys to profiles, all or nothing: one key, or one of each provider
+    Assign {
+        /// A key; may be repeated, once per provider
+        #[arg(long = "key", value_name = "ID", required = true, action = ArgAction::Append)]
+        keys: Vec<String>,
+        /// The profiles
+        #[arg(required = true)]
+        profiles: Vec<String>,
+    },
+    /// Take a key away from profiles
+    Unassign {
+        /// The key
+        #[arg(long = "key", value_name = "ID")]
+        key: String,
+        /// The profiles
+        #[arg(required = true)]
+        profiles: Vec<String>,
+    },
+    /// Set the whole list of a key's profiles
+    Replace {
+        /// The key
+        #[arg(long = "key", value_name = "ID")]
+        key: String,
+        /// The profiles; none takes the key away from all
+        profiles: Vec<String>,
+    },
+}

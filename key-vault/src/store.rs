@@ -1,0 +1,456 @@
+//! The database: queries, transactions, migrations. The only user of `sea_orm`.
+//!
+//! Takes and returns domain types. Knows nothing of sealing, of who may do what, or of
+//! what a resolution means. One set of statements serves SQLite and PostgreSQL.
+//!
+//! Odd: every write transaction updates the row of `vault_meta` first. That makes
+//! writers take turns on both databases and gives each change a revision without gaps,
+//! in the order of commits.
+
+mod connection;
+mod entity;
+mod migration;
+mod row;
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
+    sea_query::{Expr, ExprTrait as _, OnConflict},
+};
+use uuid::Uuid;
+
+use crate::{
+    key::{ApiKey, DisplayName, KeyId, OrganizationId, ProfileId, Provider, Source, State},
+    seal::{KekRecord, Sealed},
+};
+use entity::{api_key, kek, organization_default, profile_key, secret, vault_meta};
+
+/// The database did not do what it was asked. Nothing was written; safe to retry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A statement failed, or no connection was free in time.
+    #[error("the database failed")]
+    Database(#[from] DbErr),
+    /// A row holds what no version of the vault writes.
+    #[error("a row of the database is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// The database of one vault.
+#[derive(Debug)]
+pub(crate) struct Store {
+    read: DatabaseConnection,
+    write: DatabaseConnection,
+    /// Keeps a second process from an SQLite file.
+    _owner: Option<std::fs::File>,
+}
+
+/// What stands once in the database.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(crate) vault: Uuid,
+    pub(crate) fingerprint_key: Vec<u8>,
+}
+
+/// A stored KEK, and whether it seals.
+#[derive(Debug)]
+pub(crate) struct StoredKek {
+    pub(crate) record: KekRecord,
+    pub(crate) primary: bool,
+}
+
+/// The key that a step of a resolution finds.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) source: Source,
+    pub(crate) id: KeyId,
+    pub(crate) state: State,
+    pub(crate) version: i64,
+    /// `None` if the row of the version is gone.
+    pub(crate) sealed: Option<Sealed>,
+}
+
+/// Which keys a listing shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Filter<'a> {
+    pub(crate) provider: Option<Provider>,
+    pub(crate) profile: Option<&'a ProfileId>,
+}
+
+/// A sealed version, for checking that it opens.
+#[derive(Debug)]
+pub(crate) struct SealedVersion {
+    pub(crate) organization: OrganizationId,
+    pub(crate) id: KeyId,
+    pub(crate) provider: Provider,
+    pub(crate) version: i64,
+    pub(crate) sealed: Sealed,
+}
+
+impl Store {
+    /// What stands once in the database, or `None` in a new one.
+    pub(crate) async fn meta(&self) -> Result<Option<Meta>> {
+        let row = vault_meta::Entity::find_by_id(1).one(&self.read).await?;
+        Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
+    }
+
+    /// All KEKs.
+    pub(crate) async fn keks(&self) -> Result<Vec<StoredKek>> {
+        Ok(kek::Entity::find().all(&self.read).await?.into_iter().map(row::stored_kek).collect())
+    }
+
+    /// A key with its links.
+    pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
+        key(&self.read, organization, id).await
+    }
+
+    /// Keys of an organization in the order of their ids, at most `limit`, after `after`.
+    pub(crate) async fn keys(
+        &self,
+        organization: &OrganizationId,
+        filter: Filter<'_>,
+        after: Option<KeyId>,
+        limit: u64,
+    ) -> Result<Vec<ApiKey>> {
+        let mut query = api_key::Entity::find().filter(api_key::Column::OrganizationId.eq(organization.as_str()));
+        if let Some(provider) = filter.provider {
+            query = query.filter(api_key::Column::Provider.eq(provider.name()));
+        }
+        if let Some(profile) = filter.profile {
+            let assigned = profile_key::Entity::find()
+                .select_only()
+                .column(profile_key::Column::ApiKeyId)
+                .filter(profile_key::Column::OrganizationId.eq(organization.as_str()))
+                .filter(profile_key::Column::ProfileId.eq(profile.as_str()));
+            query = query.filter(api_key::Column::ApiKeyId.in_subquery(sea_orm::QueryTrait::into_query(assigned)));
+        }
+        if let Some(after) = after {
+            query = query.filter(api_key::Column::ApiKeyId.gt(after.0));
+        }
+        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit).all(&self.read).await?;
+        with_links(&self.read, organization, rows).await
+    }
+
+    /// What the steps of a resolution find in the database, the profile's first.
+    pub(crate) async fn candidates(
+        &self,
+        organization: &OrganizationId,
+        profile: Option<&ProfileId>,
+        provider: Provider,
+    ) -> Result<Vec<Candidate>> {
+        row::candidates(&self.read, organization, profile, provider).await
+    }
+
+    /// Sealed versions in the order of their keys, at most `limit`, after `after`.
+    pub(crate) async fn sealed_versions(&self, after: Option<(KeyId, i64)>, limit: u64) -> Result<Vec<SealedVersion>> {
+        let mut query = secret::Entity::find();
+        if let Some((id, version)) = after {
+            let same_key =
+                Condition::all().add(secret::Column::ApiKeyId.eq(id.0)).add(secret::Column::Version.gt(version));
+            query = query.filter(Condition::any().add(secret::Column::ApiKeyId.gt(id.0)).add(same_key));
+        }
+        let rows = query
+            .order_by_asc(secret::Column::ApiKeyId)
+            .order_by_asc(secret::Column::Version)
+            .limit(limit)
+            .all(&self.read)
+            .await?;
+        rows.into_iter().map(row::sealed_version).collect()
+    }
+
+    /// The KEKs that sealed versions need, and how many need each.
+    pub(crate) async fn kek_references(&self) -> Result<HashMap<String, i64>> {
+        let rows: Vec<(String, i64)> = secret::Entity::find()
+            .select_only()
+            .column(secret::Column::KekId)
+            .column_as(secret::Column::ApiKeyId.count(), "needed")
+            .group_by(secret::Column::KekId)
+            .into_tuple()
+            .all(&self.read)
+            .await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Begins a write transaction. Dropped without [`Tx::commit`], it leaves no trace.
+    pub(crate) async fn begin(&self) -> Result<Tx> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let tx = self.write.begin_with_options(options).await?;
+        vault_meta::Entity::update_many()
+            .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
+            .exec(&tx)
+            .await?;
+        Ok(Tx { tx, now: row::now() })
+    }
+}
+
+/// A write transaction. Sees its own writes.
+#[derive(Debug)]
+pub(crate) struct Tx {
+    tx: DatabaseTransaction,
+    now: DateTime<Utc>,
+}
+
+impl Tx {
+    /// Makes everything since [`Store::begin`] permanent.
+    pub(crate) async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Writes what stands once in the database. False if another replica was first.
+    pub(crate) async fn initialize(&self, meta: &Meta, first: &KekRecord) -> Result<bool> {
+        if vault_meta::Entity::find_by_id(1).one(&self.tx).await?.is_some() {
+            return Ok(false);
+        }
+        let meta = vault_meta::ActiveModel {
+            id: Set(1),
+            vault_id: Set(meta.vault),
+            revision: Set(1),
+            fingerprint_key: Set(meta.fingerprint_key.clone()),
+            create_time: Set(self.now),
+        };
+        vault_meta::Entity::insert(meta).exec_without_returning(&self.tx).await?;
+        kek::Entity::insert(row::new_kek(first, self.now)).exec_without_returning(&self.tx).await?;
+        Ok(true)
+    }
+
+    /// Counts one more wrap of a KEK and returns how many it has done. `None` if there is
+    /// no such KEK.
+    pub(crate) async fn count_wrap(&self, kek_id: &str) -> Result<Option<i64>> {
+        kek::Entity::update_many()
+            .col_expr(kek::Column::WrapCount, Expr::col(kek::Column::WrapCount).add(1))
+            .filter(kek::Column::KekId.eq(kek_id))
+            .exec(&self.tx)
+            .await?;
+        Ok(kek::Entity::find_by_id(kek_id).one(&self.tx).await?.map(|kek| kek.wrap_count))
+    }
+
+    /// A key with its links.
+    pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
+        key(&self.tx, organization, id).await
+    }
+
+    /// The time of this transaction.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Adds a key without links, and its first version.
+    pub(crate) async fn insert_key(&self, key: &ApiKey, sealed: &Sealed) -> Result<()> {
+        api_key::Entity::insert(row::new_key(key)).exec_without_returning(&self.tx).await?;
+        self.insert_version(key, key.version, sealed).await
+    }
+
+    /// Adds a version, makes it the current one and destroys all others.
+    pub(crate) async fn replace_version(
+        &self,
+        key: &ApiKey,
+        version: i64,
+        sealed: &Sealed,
+        hint: &str,
+        fingerprint: &str,
+    ) -> Result<()> {
+        secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(key.id.0)).exec(&self.tx).await?;
+        self.insert_version(key, version, sealed).await?;
+        self.update(
+            key.id,
+            api_key::ActiveModel {
+                version: Set(version),
+                hint: Set(hint.to_owned()),
+                fingerprint: Set(fingerprint.to_owned()),
+                ..Default::default()
+            },
+        )
+        .await
+    }
+
+    async fn insert_version(&self, key: &ApiKey, version: i64, sealed: &Sealed) -> Result<()> {
+        secret::Entity::insert(row::new_secret(key, version, sealed, self.now))
+            .exec_without_returning(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes what people call a key, and whether it may be used.
+    pub(crate) async fn update_key(&self, id: KeyId, name: Option<&DisplayName>, state: Option<State>) -> Result<()> {
+        let mut changes = api_key::ActiveModel::default();
+        if let Some(name) = name {
+            changes.display_name = Set(name.as_str().to_owned());
+        }
+        if let Some(state) = state {
+            changes.state = Set(state.name().to_owned());
+        }
+        self.update(id, changes).await
+    }
+
+    /// Removes a key, its versions and its links.
+    pub(crate) async fn delete_key(&self, key: &ApiKey) -> Result<()> {
+        let id = key.id.0;
+        secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        organization_default::Entity::delete_many()
+            .filter(organization_default::Column::ApiKeyId.eq(id))
+            .exec(&self.tx)
+            .await?;
+        api_key::Entity::delete_many().filter(api_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        Ok(())
+    }
+
+    /// Makes a key the default of its organization and provider, in place of another.
+    pub(crate) async fn set_default(&self, key: &ApiKey) -> Result<()> {
+        use organization_default::{ActiveModel, Column, Entity};
+        if let Some(before) = self.default(&key.organization, key.provider).await? {
+            self.touch([before.0]).await?;
+        }
+        let row = ActiveModel {
+            organization_id: Set(key.organization.as_str().to_owned()),
+            provider: Set(key.provider.name().to_owned()),
+            api_key_id: Set(key.id.0),
+        };
+        Entity::insert(row)
+            .on_conflict(
+                OnConflict::columns([Column::OrganizationId, Column::Provider])
+                    .update_column(Column::ApiKeyId)
+                    .to_owned(),
+            )
+            .exec_without_returning(&self.tx)
+            .await?;
+        self.touch([key.id.0]).await
+    }
+
+    /// Leaves an organization without a default of a provider. Returns which key it was.
+    pub(crate) async fn clear_default(
+        &self,
+        organization: &OrganizationId,
+        provider: Provider,
+    ) -> Result<Option<KeyId>> {
+        let Some(before) = self.default(organization, provider).await? else { return Ok(None) };
+        organization_default::Entity::delete_by_id((organization.as_str().to_owned(), provider.name().to_owned()))
+            .exec(&self.tx)
+            .await?;
+        self.touch([before.0]).await?;
+        Ok(Some(before))
+    }
+
+    async fn default(&self, organization: &OrganizationId, provider: Provider) -> Result<Option<KeyId>> {
+        let id = (organization.as_str().to_owned(), provider.name().to_owned());
+        let row = organization_default::Entity::find_by_id(id).one(&self.tx).await?;
+        Ok(row.map(|row| KeyId(row.api_key_id)))
+    }
+
+    /// Gives a key to profiles, in place of the key that each had of its provider.
+    pub(crate) async fn assign(&self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
+        use profile_key::{ActiveModel, Column, Entity};
+        if profiles.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<Uuid> = Entity::find()
+            .select_only()
+            .column(Column::ApiKeyId)
+            .distinct()
+            .filter(of_profiles(&key.organization, key.provider, profiles))
+            .into_tuple()
+            .all(&self.tx)
+            .await?;
+        self.touch(before).await?;
+        let rows = profiles.iter().map(|profile| ActiveModel {
+            organization_id: Set(key.organization.as_str().to_owned()),
+            profile_id: Set(profile.as_str().to_owned()),
+            provider: Set(key.provider.name().to_owned()),
+            api_key_id: Set(key.id.0),
+        });
+        Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::columns([Column::OrganizationId, Column::ProfileId, Column::Provider])
+                    .update_column(Column::ApiKeyId)
+                    .to_owned(),
+            )
+            .exec_without_returning(&self.tx)
+            .await?;
+        self.touch([key.id.0]).await
+    }
+
+    /// Takes a key away from profiles. Those that do not have it are passed over.
+    pub(crate) async fn unassign(&self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
+        profile_key::Entity::delete_many()
+            .filter(of_profiles(&key.organization, key.provider, profiles))
+            .filter(profile_key::Column::ApiKeyId.eq(key.id.0))
+            .exec(&self.tx)
+            .await?;
+        self.touch([key.id.0]).await
+    }
+
+    async fn touch(&self, ids: impl IntoIterator<Item = Uuid>) -> Result<()> {
+        api_key::Entity::update_many()
+            .col_expr(api_key::Column::UpdateTime, Expr::value(self.now))
+            .filter(api_key::Column::ApiKeyId.is_in(ids))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn update(&self, id: KeyId, mut changes: api_key::ActiveModel) -> Result<()> {
+        changes.update_time = Set(self.now);
+        api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.tx).await?;
+        Ok(())
+    }
+}
+
+fn of_profiles(organization: &OrganizationId, provider: Provider, profiles: &[ProfileId]) -> Condition {
+    Condition::all()
+        .add(profile_key::Column::OrganizationId.eq(organization.as_str()))
+        .add(profile_key::Column::Provider.eq(provider.name()))
+        .add(profile_key::Column::ProfileId.is_in(profiles.iter().map(ProfileId::as_str)))
+}
+
+async fn key<C: ConnectionTrait>(db: &C, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
+    let row = api_key::Entity::find_by_id(id.0)
+        .filter(api_key::Column::OrganizationId.eq(organization.as_str()))
+        .all(db)
+        .await?;
+    Ok(with_links(db, organization, row).await?.pop())
+}
+
+/// Adds to each key whether it is a default, and its profiles.
+async fn with_links<C: ConnectionTrait>(
+    db: &C,
+    organization: &OrganizationId,
+    rows: Vec<api_key::Model>,
+) -> Result<Vec<ApiKey>> {
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.api_key_id).collect();
+    let defaults: Vec<Uuid> = organization_default::Entity::find()
+        .select_only()
+        .column(organization_default::Column::ApiKeyId)
+        .filter(organization_default::Column::OrganizationId.eq(organization.as_str()))
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut profiles: HashMap<Uuid, Vec<ProfileId>> = HashMap::new();
+    let assigned = profile_key::Entity::find()
+        .filter(profile_key::Column::ApiKeyId.is_in(ids))
+        .order_by_asc(profile_key::Column::ProfileId)
+        .all(db)
+        .await?;
+    for row in assigned {
+        let profile = ProfileId::try_from(row.profile_id).map_err(|_| Error::Damaged("a profile's id"))?;
+        profiles.entry(row.api_key_id).or_default().push(profile);
+    }
+    rows.into_iter()
+        .map(|row| {
+            let is_default = defaults.contains(&row.api_key_id);
+            let mut profiles = profiles.remove(&row.api_key_id).unwrap_or_default();
+            // Databases order text by their own collation; the contract says bytes.
+            profiles.sort();
+            row::api_key(row, is_default, profiles)
+        })
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! The tables, row by row. Nothing outside of `store` sees these.
+
+pub(super) mod api_key {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "api_key")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) api_key_id: Uuid,
+        pub(in crate::store) organization_id: String,
+        pub(in crate::store) provider: String,
+        pub(in crate::store) display_name: String,
+        pub(in crate::store) state: String,
+        pub(in crate::store) hint: String,
+        pub(in crate::store) fingerprint: String,
+        pub(in crate::store) version: i64,
+        pub(in crate::store) creator: String,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+        pub(in crate::store) update_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod secret {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "secret")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) api_key_id: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) version: i64,
+        pub(in crate::store) organization_id: String,
+        pub(in crate::store) provider: String,
+        pub(in crate::store) payload: Vec<u8>,
+        pub(in crate::store) dek: Vec<u8>,
+        pub(in crate::store) kek_id: String,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    impl std::fmt::Debug for Model {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("secret::Model").finish_non_exhaustive()
+        }
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod organization_default {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "organization_default")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) organization_id: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) provider: String,
+        pub(in crate::store) api_key_id: Uuid,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod profile_key {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "profile_key")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) organization_id: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) profile_id: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) provider: String,
+        pub(in crate::store) api_key_id: Uuid,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod kek {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "kek")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) kek_id: String,
+        pub(in crate::store) manager: String,
+        pub(in crate::store) key_ref: String,
+        pub(in crate::store) wrapped: Vec<u8>,
+        pub(in crate::store) check_value: Vec<u8>,
+        pub(in crate::store) canary: Vec<u8>,
+        pub(in crate::store) state: String,
+        pub(in crate::store) wrap_count: i64,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod vault_meta {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "vault_meta")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) id: i32,
+        pub(in crate::store) vault_id: Uuid,
+        pub(in crate::store) revision: i64,
+        pub(in crate::store) fingerprint_key: Vec<u8>,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
