@@ -1,6 +1,55 @@
 //! Streams chat completions from the provider of a model with the key of a profile.
+//!
+//! Read in this order:
+//!
+//! 1. `rpc`: what callers can ask, and how failures look to them.
+//! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
+//! 3. `provider`: what differs between providers, as pure functions.
+//! 4. `upstream`: the one place that speaks HTTP.
+//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//!
+//! Invariants:
+//!
+//! - A stream that ends cleanly is whole. Whatever broke off is a status.
+//! - A key leaves this process in one header to its provider, and in nothing else.
+//! - Nothing runs for a caller who has left.
 
+mod chat;
+mod cli;
+mod config;
 mod detect;
 mod message;
 mod provider;
+mod rpc;
 mod sse;
+mod upstream;
+mod vault_client;
+
+use service_runtime::server;
+use tokio::net::TcpListener;
+
+use chat::Chats;
+pub use cli::run;
+pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
+use upstream::Upstream;
+pub use upstream::UpstreamOptions;
+use vault_client::VaultClient;
+
+/// Serves until `stop` resolves, then drains.
+///
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does.
+///
+/// # Errors
+///
+/// Fails before the first RPC if an option cannot be used, saying what to change, and
+/// after the last one if draining exceeds the configured time.
+pub async fn serve(
+    options: &ServeOptions,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    options.server.check(listener.local_addr()?)?;
+    let vault = VaultClient::new(&options.vault_url)?;
+    let upstream = Upstream::new(options.upstream.clone())?;
+    server::run(&options.server, listener, rpc::served(Chats::new(vault, upstream)), stop).await
+}

@@ -51,10 +51,6 @@ impl Label {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@-".contains(&b));
         fits.then_some(Self(text))
     }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Display for Label {

@@ -1,11 +1,17 @@
-//! What differs between providers, and the one function that calls them.
+//! What differs between providers.
 //!
 //! A provider is a file of pure functions: no IO, no clock, no randomness, no logging
-//! of bodies. Everything that does not differ, the HTTP call above all, is here.
+//! of bodies. What does not differ is in `upstream`.
 
 mod anthropic;
 mod gemini;
+mod json_text;
+mod limits;
 mod openai;
+mod rejection;
+mod tool_calls;
+#[cfg(test)]
+mod transcript;
 
 use std::{collections::VecDeque, time::Duration};
 

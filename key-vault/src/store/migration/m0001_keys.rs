@@ -4,7 +4,10 @@
 //! second key of one (profile, provider), and a link to a key of another organization
 //! or provider. The links name the key by (id, organization, provider) for that.
 
-use sea_orm_migration::{prelude::*, schema::{big_integer, blob, integer, text, timestamp_with_time_zone, uuid}};
+use sea_orm_migration::{
+    prelude::*,
+    schema::{big_integer, blob, integer, text, timestamp_with_time_zone, uuid},
+};
 
 pub(super) struct Migration;
 

@@ -1,0 +1,98 @@
+//! The commands of the binary. `serve` is the server; the rest is a client of it, over
+//! gRPC.
+//!
+//! Exit codes: 0 done, 1 failed or cut, 2 a wrong command line, 3 no such model, 4
+//! refused as it is, 5 not available now, 130 interrupted.
+
+mod conversation;
+mod output;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use proto::{
+    chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
+    types::Provider,
+};
+use service_runtime::{failure::Chain, server, shutdown, telemetry};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::config::{Cli, ClientOptions, Command, Output, ServeOptions};
+
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// The largest answer that is read in one message.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a shell reports for a command that Ctrl-C ended: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Does what the command line asks, and says how it went.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli.command).await {
+        Ok(code) => code,
+        Err(error) => {
+            let status = error.downcast_ref::<Status>();
+            match status {
+                Some(status) => output::complain(&output::describe(status)),
+                None => output::complain(&Chain(error.as_ref()).to_string()),
+            }
+            ExitCode::from(status.map_or(1, |status| exit_code(status.code())))
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(options) => serve(*options).await,
+        Command::Chat(options) => conversation::run(*options).await,
+        Command::Detect { client, model } => detect(&client, model).await,
+        Command::Completions { shell } => {
+            let mut command = Cli::command_with_variables();
+            clap_complete::generate(shell, &mut command, "chat-gateway", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    // Held until the end: dropping it sends the last spans.
+    let _telemetry = telemetry::init("chat-gateway", &options.telemetry)?;
+    options.server.check(options.listen)?;
+    let stop = shutdown::signal_received().context("cannot listen for signals")?;
+    let listener = server::bind(options.listen).await?;
+    crate::serve(&options, listener, stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn detect(client: &ClientOptions, model: String) -> anyhow::Result<ExitCode> {
+    let found = connect(client)?.detect_provider(DetectProviderRequest { model }).await?.into_inner();
+    let known = found.provider() != Provider::Unspecified;
+    match client.output {
+        Output::Json => output::json("DetectProviderResponse", &found)?,
+        Output::Text if known => output::detection(&found),
+        Output::Text => output::complain(&format!("no provider: {}", found.no_match_reason)),
+    }
+    Ok(if known { ExitCode::SUCCESS } else { ExitCode::from(4) })
+}
+
+/// Prepares a connection; it is made by the first call.
+fn connect(options: &ClientOptions) -> anyhow::Result<ChatServiceClient<Channel>> {
+    let channel = Endpoint::from_shared(options.server.clone())
+        .with_context(|| format!("--server {:?} is not a URL", options.server))?
+        .connect_timeout(CONNECT_MAX)
+        .connect_lazy();
+    Ok(ChatServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+}
+
+fn exit_code(code: Code) -> u8 {
+    match code {
+        Code::NotFound => 3,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => 4,
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => 5,
+        _ => 1,
+    }
+}

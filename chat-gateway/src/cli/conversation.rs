@@ -1,0 +1,210 @@
+//! Chatting in the terminal: one answer, or a conversation with its history.
+//!
+//! Text is printed as it arrives. Ctrl-C drops the stream, which stops the answer at the
+//! provider; in a conversation the prompt comes back, and what was cut off is not part of
+//! the history.
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _, Read as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use proto::chat::{
+    ContentPart, ImagePart, Message, StreamChatRequest, TextPart, chat_service_client::ChatServiceClient,
+    content_part::Part, image_part, message::Role, stream_chat_response::Event,
+};
+use rustyline::{DefaultEditor, error::ReadlineError};
+use tokio::{signal, sync::mpsc, task};
+use tonic::{Status, transport::Channel};
+
+use super::{INTERRUPTED, connect, output};
+use crate::config::{ChatOptions, Output};
+
+/// Longer inputs come from files by mistake.
+const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+pub(super) async fn run(options: ChatOptions) -> anyhow::Result<ExitCode> {
+    let client = connect(&options.client)?;
+    let interactive = options.prompt.is_none() && io::stdin().is_terminal();
+    let mut conversation = Conversation::new(client, &options)?;
+    if interactive {
+        return conversation.interactive().await;
+    }
+    let prompt = if let Some(prompt) = options.prompt {
+        prompt
+    } else {
+        let mut text = String::new();
+        io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text).context("cannot read standard input")?;
+        text.trim_end().to_owned()
+    };
+    match conversation.turn(prompt).await? {
+        Turn::Finished => Ok(ExitCode::SUCCESS),
+        Turn::Interrupted => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
+enum Turn {
+    Finished,
+    Interrupted,
+}
+
+/// The history so far, and where to send it.
+struct Conversation {
+    client: ChatServiceClient<Channel>,
+    request: StreamChatRequest,
+    images: Vec<Part>,
+    output: Output,
+}
+
+impl Conversation {
+    fn new(client: ChatServiceClient<Channel>, options: &ChatOptions) -> anyhow::Result<Self> {
+        let images = options.images.iter().map(|path| image(path)).collect::<anyhow::Result<_>>()?;
+        let request = StreamChatRequest {
+            organization_id: options.organization.clone(),
+            profile_id: options.profile.clone(),
+            model: options.model.clone(),
+            system: options.system.clone().unwrap_or_default(),
+            max_output_tokens: options.max_output_tokens,
+            temperature: options.temperature,
+            ..StreamChatRequest::default()
+        };
+        Ok(Self { client, request, images, output: options.client.output })
+    }
+
+    async fn interactive(&mut self) -> anyhow::Result<ExitCode> {
+        output::note("Ctrl-C stops an answer, Ctrl-D leaves.");
+        let mut lines = Lines::new()?;
+        while let Some(line) = lines.next().await? {
+            if line.trim().is_empty() {
+                continue;
+            }
+            if let Err(error) = self.turn(line).await {
+                // The conversation goes on: the next attempt may be lucky.
+                let status = error.downcast::<Status>()?;
+                output::complain(&output::describe(&status));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Says one thing and prints the answer. Both join the history if the answer is whole.
+    async fn turn(&mut self, prompt: String) -> anyhow::Result<Turn> {
+        let mut request = self.request.clone();
+        let parts = self.images.iter().cloned().chain([text(prompt)]);
+        request.messages.push(message(Role::User, parts));
+        let answer = tokio::select! {
+            answer = print_answer(&mut self.client, request.clone(), self.output) => answer?,
+            interrupted = signal::ctrl_c() => {
+                interrupted.context("cannot listen for Ctrl-C")?;
+                // The stream was dropped with the other branch.
+                output::print("\n");
+                output::note("stopped");
+                return Ok(Turn::Interrupted);
+            }
+        };
+        if !answer.is_empty() {
+            request.messages.push(message(Role::Assistant, [text(answer)]));
+            self.request = request;
+            self.images.clear();
+        }
+        Ok(Turn::Finished)
+    }
+}
+
+/// Prints an answer as it arrives, and returns its text.
+async fn print_answer(
+    client: &mut ChatServiceClient<Channel>,
+    request: StreamChatRequest,
+    form: Output,
+) -> anyhow::Result<String> {
+    let mut events = client.stream_chat(request).await?.into_inner();
+    let (mut answer, mut started) = (String::new(), None);
+    while let Some(response) = events.message().await? {
+        if form == Output::Json {
+            output::json("StreamChatResponse", &response)?;
+            continue;
+        }
+        match response.event {
+            Some(Event::Started(event)) => started = Some(event),
+            Some(Event::TextDelta(delta)) => {
+                output::print(&delta.text);
+                answer.push_str(&delta.text);
+            }
+            Some(Event::RefusalDelta(delta)) => output::print(&delta.text),
+            Some(Event::ToolCallFinished(call)) => output::note(&format!("[calls {}({})]", call.name, call.arguments)),
+            Some(Event::Finished(finished)) => {
+                output::print("\n");
+                output::note(&output::summary(started.as_ref(), &finished));
+                return Ok(answer);
+            }
+            Some(Event::ToolCallStarted(_) | Event::ToolCallDelta(_) | Event::Usage(_)) | None => {}
+        }
+    }
+    if form == Output::Text {
+        bail!("the gateway ended the stream without a finish: the answer may be cut");
+    }
+    Ok(answer)
+}
+
+/// Lines from the terminal, read beside the runtime: a terminal blocks.
+struct Lines {
+    wanted: mpsc::Sender<()>,
+    read: mpsc::Receiver<Result<String, ReadlineError>>,
+}
+
+impl Lines {
+    fn new() -> anyhow::Result<Self> {
+        let mut editor = DefaultEditor::new().context("the terminal cannot be used")?;
+        let (wanted, mut asked) = mpsc::channel(1);
+        let (lines, read) = mpsc::channel(1);
+        // Ends with its `Lines`, or with the process while it waits for a key.
+        task::spawn_blocking(move || {
+            while asked.blocking_recv().is_some() {
+                let line = editor.readline("> ");
+                if let Ok(line) = &line {
+                    // The history of lines is a comfort; a chat does not fail for it.
+                    let _ = editor.add_history_entry(line);
+                }
+                if lines.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { wanted, read })
+    }
+
+    /// The next line, or `None` when the user leaves.
+    async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        self.wanted.send(()).await.context("the terminal is gone")?;
+        match self.read.recv().await {
+            Some(Ok(line)) => Ok(Some(line)),
+            Some(Err(ReadlineError::Eof | ReadlineError::Interrupted)) | None => Ok(None),
+            Some(Err(error)) => Err(error).context("cannot read from the terminal"),
+        }
+    }
+}
+
+fn message(role: Role, parts: impl IntoIterator<Item = Part>) -> Message {
+    let parts = parts.into_iter().map(|part| ContentPart { part: Some(part) }).collect();
+    Message { role: role.into(), parts }
+}
+
+fn text(text: String) -> Part {
+    Part::Text(TextPart { text })
+}
+
+/// Reads an image; its type follows from its first bytes.
+fn image(path: &Path) -> anyhow::Result<Part> {
+    let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let media_type = match data.as_slice() {
+        [0x89, b'P', b'N', b'G', ..] => "image/png",
+        [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
+        [b'G', b'I', b'F', b'8', ..] => "image/gif",
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
+        _ => bail!("{} is not a PNG, JPEG, GIF or WebP image", path.display()),
+    };
+    Ok(Part::Image(ImagePart { source: Some(image_part::Source::Data(data)), media_type: media_type.to_owned() }))
+}

@@ -1,0 +1,106 @@
+//! How results and failures look: text for people, the JSON form of protocol buffers
+//! for programs.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context as _;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use proto::{
+    chat::{DetectProviderResponse, Finished, Started, Usage},
+    types::{Provider, Source},
+};
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+const DIM: Style = Style::new().dimmed();
+const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+
+/// Prints a response as one line of JSON, with the field names of the contract.
+pub(super) fn json<M: Message>(name: &str, message: &M) -> anyhow::Result<()> {
+    let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
+    let descriptor = pool
+        .get_message_by_name(&format!("archestra.chat.v1.{name}"))
+        .with_context(|| format!("the contract has no {name}"))?;
+    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    let mut out = io::stdout().lock();
+    message.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Prints which provider a name leads to.
+pub(super) fn detection(found: &DetectProviderResponse) {
+    let chats = if found.chat_supported { "" } else { " (it does not chat)" };
+    print(&format!("{}  {}{chats}  by {}\n", provider(found.provider()), found.provider_model, found.rule));
+}
+
+/// Prints a piece of an answer, at once.
+pub(super) fn print(text: &str) {
+    let mut out = anstream::stdout();
+    // A closed pipe is the reader's choice.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a sentence beside the answer.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{DIM}{text}{DIM:#}");
+}
+
+/// Prints why something failed.
+pub(super) fn complain(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{RED}error:{RED:#} {text}");
+}
+
+/// Who answered and what it took, in one line.
+pub(super) fn summary(started: Option<&Started>, finished: &Finished) -> String {
+    let mut text = String::new();
+    if let Some(started) = started {
+        let _ = write!(text, "{} · {} · {}", provider(started.provider()), started.model, source(started.source()));
+        if !started.api_key_id.is_empty() {
+            let _ = write!(text, " {}", started.api_key_id);
+        }
+    }
+    let reason = finished.finish_reason().as_str_name().trim_start_matches("FINISH_REASON_").to_lowercase();
+    let _ = write!(text, " · {reason}");
+    if let Some(Usage { input_tokens: Some(input), output_tokens: Some(output), .. }) = &finished.usage {
+        let _ = write!(text, " · {input} tokens in, {output} out");
+    }
+    text
+}
+
+/// A status in words: what is wrong, the reason for scripts, the trace for the operator.
+pub(super) fn describe(status: &Status) -> String {
+    let details = status.get_error_details();
+    let mut text = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+    if let Some(info) = details.error_info() {
+        let _ = write!(text, "\n  reason: {}", info.reason);
+    }
+    if let Some(request) = details.request_info() {
+        let _ = write!(text, "\n  trace:  {}", request.request_id);
+    }
+    text
+}
+
+fn provider(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Anthropic => "anthropic",
+        Provider::Openai => "openai",
+        Provider::Gemini => "gemini",
+        Provider::Unspecified => "unknown",
+    }
+}
+
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::Profile => "profile key",
+        Source::OrganizationDefault => "organization default key",
+        Source::Environment => "environment key",
+        Source::Unspecified => "",
+    }
+}

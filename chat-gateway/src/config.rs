@@ -1,0 +1,142 @@
+//! The command line: every command and option, its default and its variable.
+//!
+//! Each option with a long name is also `CHAT_GATEWAY_<NAME>`; the command line wins.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+
+use crate::upstream::UpstreamOptions;
+
+/// Streams chat completions from the provider of a model with the key of a profile
+#[derive(Debug, Parser)]
+#[command(name = "chat-gateway", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment. Ends the process with a message if
+    /// they cannot be understood, as users expect of `--help` and of errors.
+    pub fn from_command_line() -> Self {
+        let matches = Self::command_with_variables().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command with its variables, for help texts and completions.
+    pub(crate) fn command_with_variables() -> clap::Command {
+        options::named_in_environment(Self::command(), "CHAT_GATEWAY")
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the gateway
+    Serve(Box<ServeOptions>),
+    /// Chat in the terminal: one answer, or a conversation without a prompt
+    Chat(Box<ChatOptions>),
+    /// Say which provider a model's name leads to, and by which rule
+    Detect {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// The model's name
+        model: String,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// How the gateway is served.
+#[derive(Args, Clone, Debug)]
+pub struct ServeOptions {
+    /// Where to listen for gRPC
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    pub listen: SocketAddr,
+
+    /// The key-vault to ask for keys
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub vault_url: String,
+
+    /// Where providers are.
+    #[command(flatten)]
+    pub upstream: UpstreamOptions,
+
+    /// How it listens and stops.
+    #[command(flatten)]
+    pub server: ServerOptions,
+
+    /// What it logs.
+    #[command(flatten)]
+    pub telemetry: TelemetryOptions,
+}
+
+/// Which gateway to ask, and how to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Client")]
+pub struct ClientOptions {
+    /// The gateway to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    pub server: String,
+
+    /// Text for people, JSON for programs: one event a line
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// The responses of the RPC, in the JSON form of protocol buffers.
+    Json,
+}
+
+/// A chat in the terminal.
+#[derive(Args, Clone, Debug)]
+pub struct ChatOptions {
+    /// What to say. Without it: standard input, or a conversation if that is a terminal
+    pub prompt: Option<String>,
+
+    /// The model, optionally with its provider: `claude-sonnet-4-5`, `openai/gpt-5`
+    #[arg(long, short)]
+    pub model: String,
+
+    /// The organization that chats
+    #[arg(long, short, value_name = "ID", default_value = "default")]
+    pub organization: String,
+
+    /// The profile that chats; none has the organization's default and the environment only
+    #[arg(long, short, value_name = "ID")]
+    pub profile: Option<String>,
+
+    /// Instructions to the model
+    #[arg(long)]
+    pub system: Option<String>,
+
+    /// An image to send with the first message; may be repeated
+    #[arg(long = "image", value_name = "PATH", action = ArgAction::Append)]
+    pub images: Vec<PathBuf>,
+
+    /// The most tokens to produce
+    #[arg(long, value_name = "TOKENS")]
+    pub max_output_tokens: Option<i32>,
+
+    /// Randomness: 0 to 2
+    #[arg(long)]
+    pub temperature: Option<f64>,
+
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientOptions,
+}

@@ -1,0 +1,49 @@
+//! Anthropic's Messages API.
+//!
+//! <https://platform.claude.com/docs/en/api/messages>. What is odd: `max_tokens` is
+//! required; results of tools are said by the user; the newer families refuse all
+//! sampling parameters; a refusal to answer is a 200.
+//!
+//! Content that has no common form yet (thinking, citations, Anthropic's own tools)
+//! commits an answer and is otherwise read over.
+
+mod decoder;
+mod errors;
+mod request;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Decoder, Outbound, Provider, Rejection, Unsupported};
+use crate::message::{Chat, KeyMaterial};
+
+pub(super) struct Anthropic;
+
+impl Provider for Anthropic {
+    fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
+        const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+        let headers = HeaderMap::from_iter([(VERSION, HeaderValue::from_static("2023-06-01"))]);
+        Ok(Outbound { path: "/messages".to_owned(), headers, body: request::body(model, chat)? })
+    }
+
+    fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
+        let mut value = HeaderValue::from_str(key.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_static("x-api-key"), value))
+    }
+
+    // Anthropic has an id for each call; none is made.
+    fn decoder(&self, _call_seed: &str) -> Box<dyn Decoder> {
+        Box::<decoder::MessageDecoder>::default()
+    }
+
+    fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
+        errors::classify(status, headers, body)
+    }
+
+    fn request_id_header(&self) -> Option<&'static str> {
+        Some("request-id")
+    }
+}
+
+#[cfg(test)]
+mod tests;

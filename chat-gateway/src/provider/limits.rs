@@ -1,0 +1,71 @@
+//! Checks of parameters that providers have in different ranges, or not at all.
+
+use std::{fmt::Display, ops::RangeInclusive};
+
+use super::Unsupported;
+use crate::message::{Chat, Provider, ToolChoice};
+
+/// Sampling of the likeliest tokens, with the same range everywhere.
+pub(super) const TOP_P: RangeInclusive<f64> = 0.0..=1.0;
+
+/// Penalties, where there are any.
+pub(super) const PENALTY: RangeInclusive<f64> = -2.0..=2.0;
+
+/// Refuses `value` if it is outside of `range`; also if it is no number.
+pub(super) fn within(
+    provider: Provider,
+    field: &str,
+    value: Option<f64>,
+    range: &RangeInclusive<f64>,
+) -> Result<(), Unsupported> {
+    match value {
+        Some(value) if !range.contains(&value) => Err(Unsupported {
+            field: field.to_owned(),
+            problem: format!("{} takes {} to {}, not {value}", title(provider), range.start(), range.end()),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses a parameter that `who` does not have.
+pub(super) fn absent<T>(who: impl Display, field: &str, value: Option<&T>) -> Result<(), Unsupported> {
+    match value {
+        Some(_) => {
+            Err(Unsupported { field: field.to_owned(), problem: format!("{who} has no {field}; leave it unset") })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses more stop sequences than the provider takes.
+pub(super) fn stop_sequences(provider: Provider, chat: &Chat, count_max: usize) -> Result<(), Unsupported> {
+    let count = chat.stop_sequences.len();
+    if count <= count_max {
+        return Ok(());
+    }
+    Err(Unsupported {
+        field: "stop_sequences".to_owned(),
+        problem: format!("{} takes at most {count_max}, not {count}", title(provider)),
+    })
+}
+
+/// Refuses a choice that can only be met with tools where there are none. What is met
+/// without tools (none, or the model's own choice) needs not be said to the provider.
+pub(super) fn tool_choice(chat: &Chat) -> Result<(), Unsupported> {
+    match chat.tool_choice {
+        Some(ToolChoice::Required | ToolChoice::Tool(_)) if chat.tools.is_empty() => Err(Unsupported {
+            field: "tool_choice".to_owned(),
+            problem: "a call is required but there are no tools; add tools or leave it unset".to_owned(),
+        }),
+        Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Tool(_)) | None => Ok(()),
+    }
+}
+
+/// How the provider writes itself.
+pub(super) fn title(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Anthropic => "Anthropic",
+        Provider::OpenAi => "OpenAI",
+        Provider::Gemini => "Gemini",
+    }
+}

@@ -1,0 +1,164 @@
+//! What callers can ask: the generated trait, each method the same few lines.
+
+mod convert;
+mod failure;
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use proto::chat::{
+    ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
+    chat_service_server::{ChatService, ChatServiceServer},
+};
+use service_runtime::{failure::Failure, peer::Peer, server::Served, telemetry};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, async_trait, service::Routes};
+use tracing::Span;
+
+use crate::{
+    chat::{self, Chats},
+    detect,
+    message::Ask,
+};
+
+/// The largest request: documents of 20 MiB take a third more in some encodings.
+const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Why an RPC was refused or failed.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the caller is not authenticated")]
+    NoPeer,
+    #[error("the request is not valid")]
+    Invalid(#[from] convert::Invalid),
+    #[error(transparent)]
+    Chat(#[from] chat::Error),
+}
+
+/// The services of a gateway.
+pub(crate) fn served(chats: Chats) -> Served {
+    let service = ChatServiceServer::new(Rpc { chats }).max_decoding_message_size(REQUEST_BYTES_MAX);
+    Served {
+        routes: Routes::new(service),
+        services: &["archestra.chat.v1.ChatService"],
+        descriptors: proto::FILE_DESCRIPTOR_SET,
+    }
+}
+
+#[derive(Debug)]
+struct Rpc {
+    chats: Chats,
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;
+
+/// Turns the outcome of a method's body into what tonic sends.
+fn answer<T>(outcome: Result<T, Error>) -> Result<Response<T>, Status> {
+    outcome.map(Response::new).map_err(status)
+}
+
+fn status(error: Error) -> Status {
+    Failure::from(error).into()
+}
+
+/// Who calls. The first line of every method.
+fn peer<T>(request: &Request<T>) -> Result<&Peer, Error> {
+    Peer::of(request).ok_or(Error::NoPeer)
+}
+
+#[async_trait]
+impl ChatService for Rpc {
+    type StreamChatStream = Events;
+
+    async fn stream_chat(&self, request: Request<StreamChatRequest>) -> Result<Response<Events>, Status> {
+        answer(self.stream(request).await)
+    }
+
+    async fn chat(&self, request: Request<ChatRequest>) -> Result<Response<ChatResponse>, Status> {
+        answer(self.whole(request).await)
+    }
+
+    async fn detect_provider(
+        &self,
+        request: Request<DetectProviderRequest>,
+    ) -> Result<Response<DetectProviderResponse>, Status> {
+        answer(Self::detect(request))
+    }
+}
+
+impl Rpc {
+    async fn stream(&self, request: Request<StreamChatRequest>) -> Result<Events, Error> {
+        peer(&request)?;
+        let deadline = deadline(&request);
+        let ask = convert::ask(request.into_inner())?;
+        let answer = self.chats.start(&ask, deadline).await?;
+        let started = convert::started(answer.started());
+        let events = answer.events().map(|event| event.map(convert::event).map_err(|error| status(error.into())));
+        let events = Box::pin(stream::once(async { Ok(started) }).chain(events));
+        Ok(Box::pin(telemetry::in_span(Span::current(), events)))
+    }
+
+    async fn whole(&self, request: Request<ChatRequest>) -> Result<ChatResponse, Error> {
+        peer(&request)?;
+        let deadline = deadline(&request);
+        let ask: Ask = convert::ask(convert::as_stream(request.into_inner()))?;
+        let answer = self.chats.start(&ask, deadline).await?;
+        let started = answer.started();
+        Ok(convert::whole(started, answer.whole().await?))
+    }
+
+    fn detect(request: Request<DetectProviderRequest>) -> Result<DetectProviderResponse, Error> {
+        peer(&request)?;
+        let model = convert::model(&request.into_inner().model)?;
+        Ok(convert::detection(detect::detect(&model)))
+    }
+}
+
+/// When the caller stops waiting, if it said so.
+fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    Some(Instant::now() + grpc_timeout(text)?)
+}
+
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: at most 8 digits and
+/// a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value * 3_600)),
+        "M" => Some(Duration::from_secs(value * 60)),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_deadline_is_read_as_grpc_writes_it() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
+            ("30S", Some(Duration::from_secs(30))),
+            ("1500m", Some(Duration::from_millis(1_500))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("123456789S", None),
+            ("S", None),
+            ("", None),
+            ("-1S", None),
+            ("5x", None),
+            ("5ü", None),
+        ] {
+            assert_eq!(grpc_timeout(text), expected, "{text:?}");
+        }
+    }
+}

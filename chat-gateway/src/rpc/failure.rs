@@ -1,0 +1,217 @@
+//! How each error looks to a caller: the whole policy on two screens.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use prost::Message as _;
+use proto::{CHAT_ERROR_DOMAIN, USAGE_TRAILER, chat::ErrorReason as Reason};
+use service_runtime::{
+    failure::{Code, Failure},
+    peer,
+};
+
+use super::{Error, convert};
+use crate::{
+    chat::{self, Attempt, Fault, KeyError},
+    provider::{Rejection, RejectionKind},
+};
+
+/// How long a caller should wait for a vault that failed over or was restarted.
+const VAULT_RETRY: Duration = Duration::from_secs(1);
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NoPeer => peer::unauthenticated(CHAT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
+            Error::Invalid(invalid) => {
+                let text = invalid.to_string();
+                let refused = failure(Code::InvalidArgument, Reason::InvalidField).says(text);
+                invalid.fields.into_iter().fold(refused, |failure, (path, problem)| failure.field(path, problem))
+            }
+            Error::Chat(error) => of_chat(error),
+        }
+    }
+}
+
+fn of_chat(error: chat::Error) -> Failure {
+    use chat::Error as E;
+    match error {
+        E::ModelUnknown { model, why } => failure(Code::InvalidArgument, Reason::ModelUnknown)
+            .says(format!("Model {model:?} is unknown: {why}."))
+            .with("model", model),
+        E::ModelUnsupported { model, provider } => failure(Code::InvalidArgument, Reason::ModelUnsupported)
+            .says(format!("Model {model:?} of {provider} does not chat. Choose a chat model."))
+            .with("model", model)
+            .with("provider", provider),
+        E::Unsupported { field, problem } => failure(Code::InvalidArgument, Reason::InvalidField)
+            .says(format!("{field}: {problem}."))
+            .with("field", &field)
+            .field(field, problem),
+        E::Key(error) => of_key(error),
+        E::Upstream { attempt, fault } => {
+            let (code, reason) = class(&fault);
+            let failure = about(&attempt, failure(code, reason)).says(text(&attempt, &fault));
+            with_fault(failure, fault)
+        }
+        E::Truncated { attempt, fault, usage } => {
+            let (_, cause) = class(&fault);
+            let failure = about(&attempt, failure(Code::Aborted, Reason::StreamTruncated))
+                .says(format!(
+                    "The answer broke off after it had begun; what was received is not whole, and a repeat is billed \
+                     again. Cause: {}",
+                    text(&attempt, &fault)
+                ))
+                .with("cause", cause.wire_name())
+                .trailer(USAGE_TRAILER, usage.map(convert::usage).unwrap_or_default().encode_to_vec());
+            with_fault(failure, fault)
+        }
+        E::AnswerTooLarge { limit } => failure(Code::ResourceExhausted, Reason::AnswerTooLarge)
+            .says(format!("The answer is larger than the {limit} bytes that Chat returns. Use StreamChat."))
+            .with("limit", limit),
+    }
+}
+
+fn of_key(error: KeyError) -> Failure {
+    match error {
+        KeyError::NotConfigured { provider, says } => failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
+            .says(says)
+            .with("provider", provider)
+            .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase())),
+        KeyError::Unusable { provider, api_key_id, source_step, cause, says } => {
+            failure(Code::FailedPrecondition, Reason::KeyUnusable)
+                .says(says)
+                .with("provider", provider)
+                .with("api_key_id", api_key_id)
+                .with("source", source_step)
+                .with("cause", cause)
+        }
+        KeyError::Unavailable(cause) => failure(Code::Unavailable, Reason::VaultUnavailable)
+            .says("The key-vault is unavailable. Nothing was sent to the provider; try again.")
+            .retry_after(VAULT_RETRY)
+            .caused_by(cause),
+        KeyError::StoreUnavailable(cause) => failure(Code::Unavailable, Reason::StoreUnavailable)
+            .says("The key-vault's database is unavailable. Nothing was sent to the provider; try again.")
+            .retry_after(VAULT_RETRY)
+            .caused_by(cause),
+        KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)
+            .says("The key-vault cannot open keys now. Nothing was sent to the provider.")
+            .caused_by(cause),
+    }
+}
+
+/// What a fault means before the answer has begun.
+fn class(fault: &Fault) -> (Code, Reason) {
+    match fault {
+        Fault::Rejected { rejection, .. } => match rejection.kind {
+            RejectionKind::InvalidRequest => (Code::InvalidArgument, Reason::ProviderInvalidRequest),
+            RejectionKind::ContextLength => (Code::InvalidArgument, Reason::ContextLengthExceeded),
+            RejectionKind::ModelNotFound => (Code::NotFound, Reason::ModelNotFound),
+            RejectionKind::Key => (Code::FailedPrecondition, Reason::ProviderKeyInvalid),
+            RejectionKind::Permission => (Code::FailedPrecondition, Reason::ProviderPermissionDenied),
+            RejectionKind::Quota => (Code::ResourceExhausted, Reason::ProviderQuotaExhausted),
+            RejectionKind::RateLimited => (Code::ResourceExhausted, Reason::ProviderRateLimited),
+            RejectionKind::Overloaded => (Code::Unavailable, Reason::ProviderOverloaded),
+            RejectionKind::Internal => (Code::Unavailable, Reason::ProviderInternal),
+            RejectionKind::Timeout => (Code::Unavailable, Reason::ProviderTimeout),
+        },
+        Fault::Unreachable(_) | Fault::EndedEarly => (Code::Unavailable, Reason::ProviderUnreachable),
+        Fault::Malformed(_) | Fault::NotAStream { .. } => (Code::Unavailable, Reason::ProviderInternal),
+        Fault::FirstEventTimeout(_) => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
+        Fault::IdleTimeout(_) => (Code::DeadlineExceeded, Reason::IdleTimeout),
+        Fault::TotalTimeout => (Code::DeadlineExceeded, Reason::TotalTimeout),
+        Fault::KeyNotSendable => (Code::FailedPrecondition, Reason::ProviderKeyInvalid),
+    }
+}
+
+/// What is wrong, whose fault it is, and what to do.
+fn text(attempt: &Attempt, fault: &Fault) -> String {
+    let provider = attempt.provider;
+    let key = match attempt.api_key_id.as_str() {
+        "" => "The key in the vault's environment".to_owned(),
+        id => format!("Key {id}"),
+    };
+    match fault {
+        Fault::Rejected { rejection: Rejection { kind, message, .. }, .. } => match kind {
+            RejectionKind::InvalidRequest => format!("{provider} refuses the request: {message}"),
+            RejectionKind::ContextLength => format!("The conversation is too long for the model: {message}"),
+            RejectionKind::ModelNotFound => {
+                format!("{provider} has no model {:?}, or not for this key.", attempt.model)
+            }
+            // The provider's words may quote the key here.
+            RejectionKind::Key => format!("{key} is not valid at {provider}. An administrator must rotate it."),
+            RejectionKind::Permission => format!("{key} may not do this at {provider}."),
+            RejectionKind::Quota => {
+                format!("The account of {} has no credit or quota left at {provider}.", lower(&key))
+            }
+            RejectionKind::RateLimited => format!("{provider} limits the rate of {}. Try again later.", lower(&key)),
+            RejectionKind::Overloaded => format!("{provider} is overloaded. Try again later."),
+            RejectionKind::Internal => format!("{provider} failed. Try again."),
+            RejectionKind::Timeout => format!("{provider} took too long. Try again."),
+        },
+        Fault::Unreachable(_) => format!("{provider} cannot be reached. Try again."),
+        Fault::EndedEarly => format!("{provider} hung up before its answer was whole."),
+        Fault::Malformed(_) => format!("{provider} sent what cannot be read."),
+        Fault::NotAStream { status, .. } => {
+            format!("{provider} answered with status {status} and no event stream. Check its base URL.")
+        }
+        Fault::FirstEventTimeout(limit) => format!("{provider} sent no output within {} s.", limit.as_secs_f32()),
+        Fault::IdleTimeout(limit) => format!("{provider} sent nothing for {} s.", limit.as_secs_f32()),
+        Fault::TotalTimeout => "The answer was not finished by the deadline.".to_owned(),
+        Fault::KeyNotSendable => format!("{key} cannot be sent in a header. An administrator must rotate it."),
+    }
+}
+
+fn lower(key: &str) -> String {
+    key.replacen("The key", "the key", 1).replacen("Key", "key", 1)
+}
+
+/// Adds what was tried.
+fn about(attempt: &Attempt, failure: Failure) -> Failure {
+    let failure = failure
+        .with("provider", attempt.provider)
+        .with("model", &attempt.model)
+        .with("api_key_id", &attempt.api_key_id)
+        .with("source", attempt.source.name());
+    if attempt.request_id.is_empty() { failure } else { failure.with("upstream_request_id", &attempt.request_id) }
+}
+
+/// Adds what the provider said, and keeps the rest for the log.
+fn with_fault(mut failure: Failure, fault: Fault) -> Failure {
+    match &fault {
+        Fault::Rejected { status, rejection } => {
+            failure = failure.with("upstream_status", status);
+            if !rejection.code.is_empty() {
+                failure = failure.with("upstream_code", &rejection.code);
+            }
+            if let Some(delay) = rejection.retry_after {
+                failure = failure.retry_after(delay);
+            }
+            match rejection.kind {
+                // The caller's to mend: nothing for the operator's log.
+                RejectionKind::InvalidRequest | RejectionKind::ContextLength | RejectionKind::ModelNotFound => failure,
+                RejectionKind::Key
+                | RejectionKind::Permission
+                | RejectionKind::Quota
+                | RejectionKind::RateLimited
+                | RejectionKind::Overloaded
+                | RejectionKind::Internal
+                | RejectionKind::Timeout => failure.caused_by(fault),
+            }
+        }
+        Fault::NotAStream { status, .. } => {
+            failure = failure.with("upstream_status", status);
+            failure.caused_by(fault)
+        }
+        Fault::Unreachable(_)
+        | Fault::EndedEarly
+        | Fault::Malformed(_)
+        | Fault::FirstEventTimeout(_)
+        | Fault::IdleTimeout(_)
+        | Fault::TotalTimeout
+        | Fault::KeyNotSendable => failure.caused_by(fault),
+    }
+}
+
+fn failure(code: Code, reason: Reason) -> Failure {
+    Failure::new(code, CHAT_ERROR_DOMAIN, reason.wire_name())
+}

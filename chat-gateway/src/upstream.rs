@@ -1,0 +1,487 @@
+//! The one place that speaks HTTP to providers.
+//!
+//! Opens a request, reads its answer event by event, and holds every wait to a timer and
+//! every buffer to a limit. What the bytes mean is `provider`'s matter.
+//!
+//! Refuses: redirects (most HTTP clients forward `x-api-key` to the new host), plain
+//! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args;
+use http::{HeaderMap, HeaderValue, header};
+use serde::{Deserialize, de::IgnoredAny};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::{
+    chat::Fault,
+    message::{Event, KeyMaterial, Provider as Name, Usage},
+    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
+    sse,
+};
+
+/// The longest event. Providers send images and signatures of several hundred KiB in
+/// one event; generated images reach a few MiB.
+const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A provider's error body. The largest recorded is 3 KiB; beyond this it is a proxy's
+/// page and not worth keeping.
+const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long an error body may take after its headers.
+const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
+
+/// As much of a provider's message as a caller is shown.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
+/// Idle connections kept per provider, and for how long: shorter than the providers' own
+/// limits, so that a request rarely meets a connection that was just closed.
+const IDLE_CONNECTIONS_MAX: usize = 32;
+const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(50);
+
+/// Where providers are, and how long they may take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Providers")]
+pub struct UpstreamOptions {
+    /// The Anthropic API
+    #[arg(long, value_name = "URL", default_value = "https://api.anthropic.com/v1")]
+    pub anthropic_base_url: Url,
+
+    /// The OpenAI API
+    #[arg(long, value_name = "URL", default_value = "https://api.openai.com/v1")]
+    pub openai_base_url: Url,
+
+    /// The Gemini API
+    #[arg(long, value_name = "URL", default_value = "https://generativelanguage.googleapis.com/v1beta")]
+    pub gemini_base_url: Url,
+
+    /// The longest wait for a connection, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub connect_timeout: Duration,
+
+    /// The longest wait for the provider's headers after the request, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub headers_timeout: Duration,
+
+    /// The longest wait for the provider's first output, in seconds. Reasoning models think
+    /// for minutes
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub first_event_timeout: Duration,
+
+    /// The longest silence of a provider, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
+    pub idle_timeout: Duration,
+
+    /// The longest time for one answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = seconds)]
+    pub total_timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("must be a number of seconds above 0, at most 86400".to_owned()),
+    }
+}
+
+/// A client of all providers.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    client: reqwest::Client,
+    options: UpstreamOptions,
+}
+
+/// The base URL of a provider that is not to be used, and why.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BaseUrlError {
+    #[error("{option} {url} is refused: {problem}")]
+    Refused { option: &'static str, url: Url, problem: &'static str },
+    #[error("the HTTP client cannot be built")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Upstream {
+    /// A client for the configured base URLs.
+    pub(crate) fn new(mut options: UpstreamOptions) -> Result<Self, BaseUrlError> {
+        service_runtime::tls::install_crypto_provider();
+        check("--anthropic-base-url", &mut options.anthropic_base_url, "v1")?;
+        check("--openai-base-url", &mut options.openai_base_url, "v1")?;
+        check("--gemini-base-url", &mut options.gemini_base_url, "v1beta")?;
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_proxy()
+            .connect_timeout(options.connect_timeout)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .pool_idle_timeout(IDLE_CONNECTION_MAX)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(BaseUrlError::Client)?;
+        Ok(Self { client, options })
+    }
+
+    /// When an answer that begins now must be finished.
+    pub(crate) fn deadline(&self, callers: Option<Instant>) -> Instant {
+        let ours = Instant::now() + self.options.total_timeout;
+        callers.map_or(ours, |callers| callers.min(ours))
+    }
+
+    /// Sends a request and reads its answer up to the first output.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`], and the provider's id of the request if its headers came.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection or resets the HTTP/2 stream.
+    pub(crate) async fn open(
+        &self,
+        name: Name,
+        outbound: Outbound,
+        key: &KeyMaterial,
+        call_seed: &str,
+        deadline: Instant,
+    ) -> Result<Exchange, (Fault, String)> {
+        let provider = provider::of(name);
+        let sent = Instant::now();
+        let response =
+            self.send(name, provider, outbound, key, deadline).await.map_err(|fault| (fault, String::new()))?;
+        let request_id = request_id(provider, response.headers());
+        let failed = |fault| (fault, request_id.clone());
+        let status = response.status();
+        let is_stream = status.is_success() && is_event_stream(response.headers());
+        if !is_stream {
+            return Err(failed(refusal(provider, response, key).await));
+        }
+        let mut exchange = Exchange {
+            response,
+            reader: sse::Reader::new(EVENT_BYTES_MAX),
+            decoder: provider.decoder(call_seed),
+            output: Output::default(),
+            request_id: request_id.clone(),
+            idle_max: self.options.idle_timeout,
+            deadline,
+            body_ended: false,
+            secret: Scrubber::new(key),
+        };
+        let first_event = self.options.first_event_timeout;
+        match timeout_at(deadline.min(sent + first_event), exchange.begin()).await {
+            Ok(Ok(())) => Ok(exchange),
+            Ok(Err(fault)) => Err(failed(fault)),
+            Err(_) if Instant::now() >= deadline => Err(failed(Fault::TotalTimeout)),
+            Err(_) => Err(failed(Fault::FirstEventTimeout(first_event))),
+        }
+    }
+
+    async fn send(
+        &self,
+        name: Name,
+        provider: &dyn Provider,
+        outbound: Outbound,
+        key: &KeyMaterial,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, Fault> {
+        let base = match name {
+            Name::Anthropic => &self.options.anthropic_base_url,
+            Name::OpenAi => &self.options.openai_base_url,
+            Name::Gemini => &self.options.gemini_base_url,
+        };
+        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
+        let mut headers = outbound.headers;
+        headers.insert(header, credential);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        let url = format!("{}{}", base.as_str().trim_end_matches('/'), outbound.path);
+        let response = self.client.post(url).headers(headers).body(outbound.body).send();
+        let headers_max = self.options.headers_timeout;
+        match timeout_at(deadline.min(Instant::now() + headers_max), response).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
+            Err(_) if Instant::now() >= deadline => Err(Fault::TotalTimeout),
+            Err(_) => Err(Fault::FirstEventTimeout(headers_max)),
+        }
+    }
+}
+
+/// One answer that is being read. Dropping it closes the connection or resets the
+/// HTTP/2 stream.
+pub(crate) struct Exchange {
+    response: reqwest::Response,
+    reader: sse::Reader,
+    decoder: Box<dyn Decoder>,
+    output: Output,
+    request_id: String,
+    idle_max: Duration,
+    deadline: Instant,
+    body_ended: bool,
+    secret: Scrubber,
+}
+
+impl Exchange {
+    /// The model that answers, if the provider has said it.
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.output.model.as_deref()
+    }
+
+    /// The provider's id of the request or, without one, of the answer.
+    pub(crate) fn request_id(&self) -> &str {
+        match &self.output.response_id {
+            Some(id) if self.request_id.is_empty() => id,
+            _ => &self.request_id,
+        }
+    }
+
+    /// What is known to be used.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.output.usage
+    }
+
+    /// The next event of the answer. `None` after the last.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing that was read is lost if the future is dropped.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Fault> {
+        loop {
+            if let Some(event) = self.output.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.output.finished {
+                return Ok(None);
+            }
+            self.advance().await?;
+        }
+    }
+
+    /// Reads until the provider has produced output.
+    async fn begin(&mut self) -> Result<(), Fault> {
+        while !self.output.committed {
+            self.advance().await?;
+        }
+        Ok(())
+    }
+
+    /// Decodes one event that is here, or reads more.
+    async fn advance(&mut self) -> Result<(), Fault> {
+        let next = self.reader.next_event().map_err(|_| Fault::Malformed("an event is too large"))?;
+        if let Some(data) = next {
+            return match self.decoder.event(data, &mut self.output) {
+                Ok(()) => Ok(()),
+                // The end of the body may have cut its last event in two.
+                Err(Broken::Malformed(_)) if self.body_ended => Err(Fault::EndedEarly),
+                Err(broken) => Err(self.secret.fault(broken)),
+            };
+        }
+        if self.body_ended {
+            self.decoder.end(&mut self.output).map_err(|broken| self.secret.fault(broken))?;
+            return if self.output.finished { Ok(()) } else { Err(Fault::EndedEarly) };
+        }
+        if let Some(bytes) = self.read().await? {
+            self.reader.push(&bytes);
+        } else {
+            self.body_ended = true;
+            self.reader.finish();
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Fault> {
+        // Any byte is a sign of life, a ping included.
+        let silent_until = Instant::now() + self.idle_max;
+        match timeout_at(silent_until.min(self.deadline), self.response.chunk()).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
+            Err(_) if Instant::now() >= self.deadline => Err(Fault::TotalTimeout),
+            Err(_) => Err(Fault::IdleTimeout(self.idle_max)),
+        }
+    }
+}
+
+/// Reads an answer that is not a stream, and says what it means.
+async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &KeyMaterial) -> Fault {
+    let status = response.status();
+    let headers = response.headers().clone();
+    let body = error_body(response).await;
+    if status.is_client_error() || status.is_server_error() || (status.is_success() && is_error(&body)) {
+        let rejection = provider.classify(status.as_u16(), &headers, &body);
+        return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Fault::NotAStream { status: status.as_u16(), content_type: content_type.chars().take(100).collect() }
+}
+
+/// As much of a body as is there in time, up to a limit. A body that breaks off is
+/// worth as much as its beginning.
+async fn error_body(mut response: reqwest::Response) -> Vec<u8> {
+    let until = Instant::now() + ERROR_BODY_MAX;
+    let mut body = Vec::new();
+    while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
+        let room = ERROR_BODY_BYTES_MAX - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        if body.len() == ERROR_BODY_BYTES_MAX {
+            break;
+        }
+    }
+    body
+}
+
+/// Whether a body of a 200 is an error nevertheless.
+fn is_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        error: Option<IgnoredAny>,
+    }
+    let one = serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.is_some());
+    one || serde_json::from_slice::<Vec<Body>>(body).is_ok_and(|all| all.iter().any(|body| body.error.is_some()))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    // Some proxies drop the type; what is not a stream then ends without an event.
+    headers.get(header::CONTENT_TYPE).is_none_or(|value| {
+        value.to_str().is_ok_and(|value| {
+            value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+        })
+    })
+}
+
+fn request_id(provider: &dyn Provider, headers: &HeaderMap) -> String {
+    const LENGTH_MAX: usize = 200;
+    let value = provider.request_id_header().and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().chars().take(LENGTH_MAX).collect()
+}
+
+/// Takes a key out of what a provider says: some quote it, whole or in part.
+struct Scrubber(KeyMaterial);
+
+impl Scrubber {
+    fn new(key: &KeyMaterial) -> Self {
+        Self(KeyMaterial::new(key.expose().to_owned()))
+    }
+
+    fn fault(&self, broken: Broken) -> Fault {
+        match broken {
+            Broken::Malformed(what) => Fault::Malformed(what),
+            Broken::Rejected(rejection) => Fault::Rejected { status: 200, rejection: self.scrub(rejection) },
+        }
+    }
+
+    fn scrub(&self, mut rejection: Rejection) -> Rejection {
+        rejection.message = self.text(&rejection.message);
+        rejection.code = self.text(&rejection.code);
+        rejection
+    }
+
+    /// Replaces every word that has a piece of the key, or looks like a key.
+    fn text(&self, text: &str) -> String {
+        let words = text.split_inclusive(char::is_whitespace).map(|word| {
+            let bare = word.trim_end();
+            if self.gives_away(bare) { format!("[removed]{}", &word[bare.len()..]) } else { word.to_owned() }
+        });
+        words.collect::<String>().chars().filter(|c| !c.is_control() || *c == '\n').take(MESSAGE_CHARS_MAX).collect()
+    }
+
+    fn gives_away(&self, word: &str) -> bool {
+        /// Shorter pieces stand in ordinary words.
+        const PIECE: usize = 6;
+        const KEY_PREFIXES: [&str; 3] = ["sk-", "AIza", "***"];
+        let key = self.0.expose();
+        KEY_PREFIXES.iter().any(|prefix| word.contains(prefix))
+            || key.as_bytes().windows(PIECE).any(|piece| word.as_bytes().windows(PIECE).any(|of| of == piece))
+            || (!key.is_empty() && key.len() < PIECE && word.contains(key))
+    }
+}
+
+/// Refuses a base URL that would put a key at risk, and adds the version of the API if
+/// it has none: `https://gateway.internal/openai` means `…/openai/v1`.
+fn check(option: &'static str, url: &mut Url, version: &str) -> Result<(), BaseUrlError> {
+    let is_loopback = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    let problem = match url.scheme() {
+        "https" => None,
+        "http" if is_loopback => None,
+        "http" => Some("plain http would show the key to the network; use https"),
+        _ => Some("it must begin with https://"),
+    };
+    let problem = problem.or_else(|| {
+        (!url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some())
+            .then_some("it must be a scheme, a host and a path only")
+    });
+    if let Some(problem) = problem {
+        // What stands before the host may be a password.
+        let mut shown = url.clone();
+        let _ = shown.set_username("");
+        let _ = shown.set_password(None);
+        return Err(BaseUrlError::Refused { option, url: shown, problem });
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let has_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    url.set_path(&if has_version { path } else { format!("{path}/{version}") });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::RejectionKind;
+
+    #[test]
+    fn base_urls_that_would_leak_a_key_are_refused_and_versions_are_added() {
+        for (url, expected) in [
+            ("https://api.openai.com/v1", Ok("https://api.openai.com/v1")),
+            ("https://api.openai.com", Ok("https://api.openai.com/v1")),
+            ("https://proxy.example/openai/", Ok("https://proxy.example/openai/v1")),
+            ("https://proxy.example/v1beta/", Ok("https://proxy.example/v1beta")),
+            ("http://127.0.0.1:9000", Ok("http://127.0.0.1:9000/v1")),
+            ("http://[::1]:9000", Ok("http://[::1]:9000/v1")),
+            ("http://10.0.0.1/v1", Err("use https")),
+            ("http://127.0.0.1.example/v1", Err("use https")),
+            ("https://user:secret@api.openai.com/v1", Err("scheme, a host and a path")),
+            ("https://api.openai.com/v1?key=secret", Err("scheme, a host and a path")),
+            ("file:///etc/passwd", Err("https://")),
+        ] {
+            let mut parsed = Url::parse(url).unwrap();
+            match (check("--openai-base-url", &mut parsed, "v1"), expected) {
+                (Ok(()), Ok(expected)) => assert_eq!(parsed.as_str(), expected),
+                (Err(error), Err(expected)) => {
+                    let text = error.to_string();
+                    assert!(text.contains(expected) && !text.contains("user:"), "{text}");
+                }
+                (outcome, expected) => panic!("{url}: {outcome:?} instead of {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_piece_of_the_key_reaches_a_caller() {
+        let scrubber = Scrubber::new(&KeyMaterial::new("sk-proj-abcdefghijklmnop1234".to_owned()));
+        let said = |text: &str| {
+            let message = text.to_owned();
+            let kind = RejectionKind::Key;
+            scrubber.scrub(Rejection { kind, code: String::new(), message, retry_after: None }).message
+        };
+        assert_eq!(
+            said("Incorrect API key provided: sk-proj-abcd***1234. See"),
+            "Incorrect API key provided: [removed] See"
+        );
+        assert_eq!(said("key=hijklmn is bad"), "[removed] is bad");
+        assert_eq!(said("Invalid 'temperature': 99 is above 2"), "Invalid 'temperature': 99 is above 2");
+        assert_eq!(said(&"x".repeat(5_000)).len(), MESSAGE_CHARS_MAX);
+    }
+
+    #[test]
+    fn an_error_in_a_200_is_an_error() {
+        assert!(is_error(br#"{"error":{"message":"no"}}"#));
+        assert!(is_error(br#"[{"error":{"code":429}}]"#));
+        assert!(!is_error(br#"{"id":"1","error":null}"#));
+        assert!(!is_error(b"<html>"));
+    }
+}

@@ -1,0 +1,119 @@
+//! The gateway's side of the key-vault: asks for a key, and says why there is none.
+
+use std::{error::Error as StdError, time::Duration};
+
+use anyhow::Context as _;
+use proto::{
+    keyvault::{ErrorReason, ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
+    types,
+};
+use service_runtime::telemetry;
+use tokio::time::Instant;
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+use tracing::instrument;
+
+use crate::{
+    chat::KeyError,
+    message::{KeyMaterial, Label, Provider, Source},
+};
+
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// The longest wait for a key. The vault answers in milliseconds, or it is ill.
+const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
+/// A key for a call, in the clear.
+#[derive(Debug)]
+pub(crate) struct ResolvedKey {
+    pub(crate) material: KeyMaterial,
+    /// Empty for [`Source::Environment`].
+    pub(crate) api_key_id: String,
+    pub(crate) source: Source,
+}
+
+/// A connection to the vault, made at the first call and again when it is lost.
+#[derive(Clone, Debug)]
+pub(crate) struct VaultClient {
+    client: KeyResolutionServiceClient<Channel>,
+}
+
+impl VaultClient {
+    /// Prepares a connection to the vault at `url`.
+    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(url.to_owned())
+            .with_context(|| format!("--vault-url {url:?} is not a URL such as http://127.0.0.1:50051"))?
+            .connect_timeout(CONNECT_MAX)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        Ok(Self { client: KeyResolutionServiceClient::new(channel) })
+    }
+
+    /// Asks for the key of a call.
+    #[instrument(
+        name = "resolve_key",
+        skip_all,
+        fields(otel.name = "archestra.keyvault.v1.KeyResolutionService/ResolveKey", otel.kind = "client", provider = %provider)
+    )]
+    pub(crate) async fn resolve(
+        &self,
+        organization: &Label,
+        profile: Option<&Label>,
+        provider: Provider,
+        deadline: Instant,
+    ) -> Result<ResolvedKey, KeyError> {
+        let mut request = Request::new(ResolveKeyRequest {
+            organization_id: organization.to_string(),
+            profile_id: profile.map(ToString::to_string),
+            provider: types::Provider::from(provider).into(),
+        });
+        request.set_timeout(RESOLVE_MAX.min(deadline.saturating_duration_since(Instant::now())));
+        telemetry::inject(request.metadata_mut());
+        let key =
+            self.client.clone().resolve_key(request).await.map_err(|status| refused(provider, &status))?.into_inner();
+        let source = match key.source() {
+            types::Source::Profile => Source::Profile,
+            types::Source::OrganizationDefault => Source::OrganizationDefault,
+            types::Source::Environment => Source::Environment,
+            types::Source::Unspecified => return Err(incomprehensible("a key without a source")),
+        };
+        let material = key.material.ok_or_else(|| incomprehensible("a key without material"))?;
+        Ok(ResolvedKey { material: KeyMaterial::new(material.api_key), api_key_id: key.api_key_id, source })
+    }
+}
+
+fn incomprehensible(what: &'static str) -> KeyError {
+    KeyError::Unavailable(format!("the vault sent {what}").into())
+}
+
+fn refused(provider: Provider, status: &Status) -> KeyError {
+    let details = status.get_error_details();
+    let Some(info) = details.error_info() else { return KeyError::Unavailable(cause(status)) };
+    let value = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
+    let is = |reason: ErrorReason| info.reason == reason.wire_name();
+    if is(ErrorReason::NoKeyConfigured) {
+        KeyError::NotConfigured { provider, says: status.message().to_owned() }
+    } else if is(ErrorReason::KeyUnusable) {
+        KeyError::Unusable {
+            provider,
+            api_key_id: value("api_key_id"),
+            source_step: value("source"),
+            cause: value("cause"),
+            says: status.message().to_owned(),
+        }
+    } else if is(ErrorReason::StoreUnavailable) {
+        KeyError::StoreUnavailable(cause(status))
+    } else if is(ErrorReason::VaultSealed) {
+        KeyError::Sealed(cause(status))
+    } else {
+        KeyError::Unavailable(cause(status))
+    }
+}
+
+/// The status in words. Not the status itself: its metadata is not ours to print.
+fn cause(status: &Status) -> Box<dyn StdError + Send + Sync> {
+    format!("{:?}: {}", status.code(), status.message()).into()
+}

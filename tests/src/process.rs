@@ -1,0 +1,159 @@
+//! One service as a process, with its log.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+    time::timeout,
+};
+
+/// A debug build on a busy machine needs a second or two.
+const START_MAX: Duration = Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A running service. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    address: String,
+    log: Log,
+    ended: watch::Receiver<bool>,
+}
+
+/// What a process wrote so far.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn push(&self, line: &str) {
+        let mut text = self.0.lock().expect("no panic while logging");
+        text.push_str(line);
+        text.push('\n');
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().expect("no panic while logging").clone()
+    }
+}
+
+impl Process {
+    /// Starts a service on a port of the system's choice, and waits until it serves.
+    pub(crate) async fn start(
+        service: &str,
+        options: Vec<OsString>,
+        environment: &[(String, String)],
+        folder: &Path,
+        log_filter: Option<&str>,
+    ) -> Result<Self> {
+        let mut child = command(service)
+            .args(options)
+            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(["--log-filter", log_filter.unwrap_or("info")])
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot run {service}"))?;
+        let log = Log::default();
+        let (address_found, mut address) = watch::channel(String::new());
+        let (end, ended) = watch::channel(false);
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        tokio::spawn(follow(stderr, log.clone(), Some(address_found), Some(end)));
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        tokio::spawn(follow(stdout, log.clone(), None, None));
+        let found = timeout(START_MAX, address.wait_for(|address| !address.is_empty())).await;
+        let address = match found {
+            Ok(Ok(address)) => address.clone(),
+            Ok(Err(_)) | Err(_) => bail!("{service} does not serve:\n{}", log.text()),
+        };
+        Ok(Self { child, address, log, ended })
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it wrote so far, to both outputs.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Asks it to stop, waits until it has, and returns how it ended and all it wrote.
+    pub async fn stop(mut self) -> (ExitStatus, String) {
+        let stopped = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status().await;
+        assert!(stopped.is_ok_and(|status| status.success()), "SIGTERM is sent");
+        let status =
+            timeout(STOP_MAX, self.child.wait()).await.expect("it stops in time").expect("its status is known");
+        self.ended.wait_for(|ended| *ended).await.expect("its log ends");
+        (status, self.log.text())
+    }
+}
+
+/// The binary of a service, beside the running one. Starts with a clean environment.
+pub fn command(service: &str) -> Command {
+    let mut command = Command::new(binary(&format!("system-{service}")));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["ARCHESTRA_", "KEY_VAULT_", "CHAT_GATEWAY_"].iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name.as_ref());
+        }
+    }
+    command
+}
+
+/// Cargo builds the binaries of a package before its integration tests, and puts these
+/// into a folder `deps` beside them.
+fn binary(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("this process has a binary");
+    let folder = own.parent().expect("a binary is in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing: cargo build -p system-tests --bins", path.display());
+    path
+}
+
+async fn follow(
+    output: impl AsyncRead + Unpin,
+    log: Log,
+    address: Option<watch::Sender<String>>,
+    end: Option<watch::Sender<bool>>,
+) {
+    #[derive(Deserialize)]
+    struct Serving {
+        message: String,
+        address: String,
+    }
+
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.push(&line);
+        let Some(address) = &address else { continue };
+        if let Ok(serving) = serde_json::from_str::<Serving>(&line)
+            && serving.message == "serving"
+        {
+            address.send_replace(serving.address);
+        }
+    }
+    if let Some(end) = end {
+        end.send_replace(true);
+    }
+}
