@@ -40,6 +40,9 @@ pub struct Setup {
     pub gateway_options: Vec<String>,
     /// What both log. `info` unless given.
     pub log_filter: Option<String>,
+    /// Keeps the database in memory if the machine can: for tests of many thousand writes,
+    /// none of which is about what survives.
+    pub folder_in_memory: bool,
 }
 
 /// A vault, a gateway and a fake provider.
@@ -77,7 +80,9 @@ impl System {
     ///
     /// Says which part did not start, with what it logged.
     pub async fn try_with(setup: Setup) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        let memory = Path::new("/dev/shm");
+        let in_memory = setup.folder_in_memory && memory.is_dir();
+        let folder = if in_memory { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
         let provider = FakeProvider::start().await?;
         let vault = start_vault(folder.path(), &setup).await?;
         let gateway = start_gateway(folder.path(), &vault.url(), &provider.url(), &setup).await?;

@@ -175,7 +175,11 @@ async fn check(system: &mut System, cell: &Cell, variable: Variable) {
             assert_eq!(key.version, i64::from(*source != Source::Environment), "{context}");
         }
         (Err(failure), Err((reason, cause))) => {
-            assert_eq!((failure.class(), failure.value("cause")), (format!("FailedPrecondition {reason}"), *cause), "{context}");
+            assert_eq!(
+                (failure.class(), failure.value("cause")),
+                (format!("FailedPrecondition {reason}"), *cause),
+                "{context}"
+            );
         }
         (resolved, expected) => panic!("{context}: {resolved:?} instead of {expected:?}"),
     }

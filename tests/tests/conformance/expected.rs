@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use system_tests::{answer::Answer, fixtures::Recording};
 
 /// Recordings whose oracle is not compared, or not wholly.
-pub fn is_special(id: &str) -> bool {
+pub(crate) fn is_special(id: &str) -> bool {
     matches!(id, "anthropic-016" | "anthropic-036" | "anthropic-037" | "gemini-028")
 }
 
 /// What is different from what it should be.
-pub fn compare(recording: &Recording, oracle: Option<&Value>, answer: &Answer) -> Vec<String> {
+pub(crate) fn compare(recording: &Recording, oracle: Option<&Value>, answer: &Answer) -> Vec<String> {
     match (recording.id.as_str(), recording.kind.as_str(), oracle) {
         // A proxy's fault: a second message begins in the middle of the first.
         ("anthropic-037", ..) => expect_failure(answer, "Aborted STREAM_TRUNCATED", Some("PROVIDER_INTERNAL")),
@@ -21,9 +21,7 @@ pub fn compare(recording: &Recording, oracle: Option<&Value>, answer: &Answer) -
         ("anthropic-036", ..) => {
             difference("finished", &json!(true), &json!(answer.finished.is_some())).into_iter().collect()
         }
-        (_, "error", Some(oracle)) => {
-            expect_failure(answer, error_class(recording.http_status, &oracle["body"]), None)
-        }
+        (_, "error", Some(oracle)) => expect_failure(answer, error_class(recording.http_status, &oracle["body"]), None),
         (_, "stream", Some(oracle)) if oracle.get("error").is_some() => {
             expect_failure(answer, error_class(0, &oracle["body"]), None)
         }
@@ -213,8 +211,17 @@ fn gemini_finish(oracle: &Value) -> FinishReason {
         Some("STOP") => FinishReason::Stop,
         Some("MAX_TOKENS") => FinishReason::Length,
         Some(
-            "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "MODEL_ARMOR" | "LANGUAGE"
-            | "IMAGE_SAFETY" | "IMAGE_PROHIBITED_CONTENT" | "IMAGE_RECITATION" | "IMAGE_OTHER",
+            "SAFETY"
+            | "RECITATION"
+            | "BLOCKLIST"
+            | "PROHIBITED_CONTENT"
+            | "SPII"
+            | "MODEL_ARMOR"
+            | "LANGUAGE"
+            | "IMAGE_SAFETY"
+            | "IMAGE_PROHIBITED_CONTENT"
+            | "IMAGE_RECITATION"
+            | "IMAGE_OTHER",
         ) => FinishReason::ContentFilter,
         Some(
             "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE",
