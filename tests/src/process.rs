@@ -74,6 +74,7 @@ impl Process {
         tokio::spawn(follow(stderr, log.clone(), Some(address_found), Some(end)));
         let stdout = child.stdout.take().context("stdout is piped")?;
         tokio::spawn(follow(stdout, log.clone(), None, None));
+        // The sender goes with the log: a process that ends before it serves is not waited for.
         let found = timeout(START_MAX, address.wait_for(|address| !address.is_empty())).await;
         let address = match found {
             Ok(Ok(address)) => address.clone(),
