@@ -24,7 +24,17 @@ const RULES: &[(&str, &[&str])] = &[
     ("chat-gateway/src/sse.rs", &["tonic::", "reqwest", "proto::", "async ", "crate::"]),
     (
         "chat-gateway/src/provider",
-        &["tonic::", "reqwest", "proto::", "async ", "tracing", "Instant::now", "SystemTime::now", "std::env", "rand::"],
+        &[
+            "tonic::",
+            "reqwest",
+            "proto::",
+            "async ",
+            "tracing",
+            "Instant::now",
+            "SystemTime::now",
+            "std::env",
+            "rand::",
+        ],
     ),
     ("chat-gateway/src/cli", &["crate::chat", "crate::provider", "crate::rpc", "reqwest"]),
     ("service-runtime/src", &["key_vault::", "chat_gateway::", "proto::", "sea_orm", "reqwest"]),

@@ -58,7 +58,10 @@ async fn each_bad_field_of_a_new_key_is_named() {
         let mut request = create();
         spoil(&mut request);
         let failure = Failure::from(system.keys.create_api_key(request).await.expect_err("refused"));
-        assert_eq!((failure.class().as_str(), failure.fields.as_slice()), ("InvalidArgument INVALID_FIELD", [field.to_owned()].as_slice()));
+        assert_eq!(
+            (failure.class().as_str(), failure.fields.as_slice()),
+            ("InvalidArgument INVALID_FIELD", [field.to_owned()].as_slice())
+        );
     }
     let listing = ListApiKeysRequest { organization_id: ORGANIZATION.to_owned(), ..Default::default() };
     let stored = system.keys.list_api_keys(listing).await.expect("a listing").into_inner().api_keys;
@@ -105,7 +108,8 @@ async fn a_page_token_is_good_for_its_own_query_only() {
     assert_eq!((rest.api_keys.len(), rest.next_page_token.as_str()), (1, ""));
 
     for (organization, token) in [("other", token.as_str()), (ORGANIZATION, "garbage"), (ORGANIZATION, "AQ")] {
-        let failure = Failure::from(system.keys.list_api_keys(request(organization, token)).await.expect_err("refused"));
+        let failure =
+            Failure::from(system.keys.list_api_keys(request(organization, token)).await.expect_err("refused"));
         assert_eq!(failure.fields, ["page_token"], "{organization} {token}");
     }
     let negative = ListApiKeysRequest { page_size: -1, ..request(ORGANIZATION, "") };
@@ -191,10 +195,22 @@ async fn the_schema_itself_refuses_impossible_links() {
     let id = |key: &ApiKey| format!("X'{}'", key.api_key_id.replace('-', ""));
     for (what, statement) in [
         ("a second default", format!("INSERT INTO organization_default VALUES ('acme', 'openai', {})", id(&other))),
-        ("a second key of a profile", format!("INSERT INTO profile_key VALUES ('acme', 'research', 'openai', {})", id(&other))),
-        ("another organization's key", format!("INSERT INTO organization_default VALUES ('other', 'openai', {})", id(&openai))),
-        ("another provider's key", format!("INSERT INTO profile_key VALUES ('acme', 'ops', 'gemini', {})", id(&openai))),
-        ("a version of another organization", format!("UPDATE secret SET organization_id = 'other' WHERE api_key_id = {}", id(&openai))),
+        (
+            "a second key of a profile",
+            format!("INSERT INTO profile_key VALUES ('acme', 'research', 'openai', {})", id(&other)),
+        ),
+        (
+            "another organization's key",
+            format!("INSERT INTO organization_default VALUES ('other', 'openai', {})", id(&openai)),
+        ),
+        (
+            "another provider's key",
+            format!("INSERT INTO profile_key VALUES ('acme', 'ops', 'gemini', {})", id(&openai)),
+        ),
+        (
+            "a version of another organization",
+            format!("UPDATE secret SET organization_id = 'other' WHERE api_key_id = {}", id(&openai)),
+        ),
         ("a key that loses its links", format!("DELETE FROM api_key WHERE api_key_id = {}", id(&openai))),
         ("an unknown provider", format!("UPDATE api_key SET provider = 'azure' WHERE api_key_id = {}", id(&other))),
         ("an unknown state", format!("UPDATE api_key SET state = 'maybe' WHERE api_key_id = {}", id(&other))),
@@ -224,11 +240,8 @@ async fn a_row_that_does_not_open_harms_its_own_key_only() {
         .await
         .expect("it serves");
     for (provider, expected) in [(Provider::Openai, Err("KEY_UNUSABLE")), (Provider::Gemini, Ok("sk-fine"))] {
-        let request = ResolveKeyRequest {
-            organization_id: ORGANIZATION.to_owned(),
-            profile_id: None,
-            provider: provider.into(),
-        };
+        let request =
+            ResolveKeyRequest { organization_id: ORGANIZATION.to_owned(), profile_id: None, provider: provider.into() };
         let outcome = resolution.resolve_key(request).await.map_err(Failure::from);
         match expected {
             Ok(material) => assert_eq!(outcome.expect("resolved").into_inner().material.expect("m").api_key, material),
