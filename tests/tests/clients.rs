@@ -105,12 +105,9 @@ async fn the_python_client_of_the_readme_works() {
 fn the_rust_snippet_of_the_readme_is_a_doctest() {
     let snippet = block(&readme(), "<!-- doctest of proto -->", "rust");
     let documented = file("proto/src/lib.rs");
-    let documented: String = documented
-        .lines()
-        .filter_map(|line| line.strip_prefix("//!"))
-        .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
-        .collect();
-    assert!(documented.contains(&snippet), "the example of proto/src/lib.rs is another:\n{snippet}");
+    let lines = documented.lines().filter_map(|line| line.strip_prefix("//!"));
+    let documented: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    assert!(documented.join("\n").contains(&snippet), "the example of proto/src/lib.rs is another:\n{snippet}");
 }
 
 #[test]

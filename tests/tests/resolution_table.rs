@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use proto::{
     keyvault::{
-        ApiKey, CreateApiKeyRequest, ExplainResolutionRequest, KeyMaterial, ResolveKeyRequest, UpdateApiKeyRequest,
-        api_key::State, resolution_step::Outcome,
+        ApiKey, CreateApiKeyRequest, ExplainResolutionRequest, KeyMaterial, ResolutionStep, ResolveKeyRequest,
+        UpdateApiKeyRequest, api_key::State, resolution_step::Outcome,
     },
     types::{Provider, Source},
 };
@@ -191,7 +191,7 @@ async fn check(system: &mut System, cell: &Cell, variable: Variable) {
     };
     let explained = system.resolution.explain_resolution(request).await.expect("an explanation").into_inner();
     assert_eq!(explained.steps.len(), 3, "{context}");
-    assert_eq!(explained.chosen.as_ref().map(|step| step.source()), expected.ok(), "{context}");
+    assert_eq!(explained.chosen.as_ref().map(ResolutionStep::source), expected.ok(), "{context}");
     let fails = explained.steps.iter().any(|step| step.outcome() == Outcome::Unusable);
     assert_eq!(fails, matches!(expected, Err(("KEY_UNUSABLE", _))), "{context}");
 }

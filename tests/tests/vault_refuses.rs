@@ -32,8 +32,9 @@ fn key(text: impl Into<String>) -> Option<KeyMaterial> {
 
 #[tokio::test]
 async fn each_bad_field_of_a_new_key_is_named() {
+    type Spoil = fn(&mut CreateApiKeyRequest);
     let mut system = System::start().await;
-    let cases: Vec<(&str, fn(&mut CreateApiKeyRequest))> = vec![
+    let cases: Vec<(&str, Spoil)> = vec![
         ("organization_id", |r| r.organization_id.clear()),
         ("organization_id", |r| r.organization_id = "a b".to_owned()),
         ("organization_id", |r| r.organization_id = "o".repeat(129)),

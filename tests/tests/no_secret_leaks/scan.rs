@@ -50,12 +50,12 @@ fn url_encoded(secret: &str) -> Vec<u8> {
 
 fn json_escaped(secret: &str) -> Vec<u8> {
     let quoted = serde_json::to_string(secret).expect("text is JSON");
-    quoted[1..quoted.len() - 1].as_bytes().to_vec()
+    quoted.as_bytes()[1..quoted.len() - 1].to_vec()
 }
 
 fn byte_list(secret: &str) -> Vec<u8> {
     let list = format!("{:?}", secret.as_bytes());
-    list[1..list.len() - 1].as_bytes().to_vec()
+    list.as_bytes()[1..list.len() - 1].to_vec()
 }
 
 /// The middle of the base64 of a text in which the secret stands `offset` bytes after a
