@@ -14,7 +14,7 @@ use proto::{
     chat::{DetectProviderResponse, Finished, Started, Usage},
     types::{Provider, Source},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 const DIM: Style = Style::new().dimmed();
@@ -77,7 +77,14 @@ pub(super) fn summary(started: Option<&Started>, finished: &Finished) -> String 
 /// A status in words: what is wrong, the reason for scripts, the trace for the operator.
 pub(super) fn describe(status: &Status) -> String {
     let details = status.get_error_details();
-    let mut text = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+    let mut text = match (details.error_info(), status.code()) {
+        // Nobody answered: the text is the client library's own.
+        (None, Code::Unavailable) => {
+            format!("no chat-gateway answers ({}): is it running there? say where with --server", status.message())
+        }
+        _ if status.message().is_empty() => status.code().to_string(),
+        _ => status.message().to_owned(),
+    };
     if let Some(info) = details.error_info() {
         let _ = write!(text, "\n  reason: {}", info.reason);
     }

@@ -5,14 +5,14 @@ use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{
     keyvault::{ApiKey, ExplainResolutionResponse, ProfileKey, api_key::State, resolution_step::Outcome},
     types::{Provider, Source},
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 /// As many profiles of a key as a table shows by name.
@@ -101,7 +101,14 @@ pub(super) fn complain(text: &str) {
 pub(super) fn describe(status: &Status) -> String {
     use std::fmt::Write as _;
     let details = status.get_error_details();
-    let mut text = if status.message().is_empty() { status.code().to_string() } else { status.message().to_owned() };
+    let mut text = match (details.error_info(), status.code()) {
+        // Nobody answered: the text is the client library's own.
+        (None, Code::Unavailable) => {
+            format!("no key-vault answers ({}): is it running there? say where with --server", status.message())
+        }
+        _ if status.message().is_empty() => status.code().to_string(),
+        _ => status.message().to_owned(),
+    };
     if let Some(info) = details.error_info() {
         let _ = write!(text, "\n  reason: {}", info.reason);
     }
@@ -117,7 +124,7 @@ fn print(text: &str) {
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
 }
 
