@@ -42,6 +42,7 @@ pub(crate) fn served(chats: Chats) -> Served {
         routes: Routes::new(service),
         services: &["archestra.chat.v1.ChatService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
+        too_large: failure::too_large,
     }
 }
 
@@ -114,10 +115,13 @@ impl Rpc {
     }
 }
 
-/// When the caller stops waiting, if it said so.
+/// When the caller stops waiting, if it said so: a little earlier, so that our reason
+/// reaches it before its own timer, or tonic's, ends the call without one.
 fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    const MARGIN_MAX: Duration = Duration::from_millis(20);
     let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
-    Some(Instant::now() + grpc_timeout(text)?)
+    let timeout = grpc_timeout(text)?;
+    Some(Instant::now() + timeout.saturating_sub(MARGIN_MAX.min(timeout / 10)))
 }
 
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: at most 8 digits and

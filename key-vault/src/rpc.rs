@@ -48,6 +48,7 @@ pub(crate) fn served(vault: Vault) -> Served {
         routes: Routes::new(keys).add_service(resolution),
         services: &["archestra.keyvault.v1.ApiKeyService", "archestra.keyvault.v1.KeyResolutionService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
+        too_large: failure::too_large,
     }
 }
 

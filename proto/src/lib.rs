@@ -7,6 +7,33 @@
 //! Odd: [`archestra::keyvault::v1::KeyMaterial`] has no derived `Debug`. prost does
 //! not act on `debug_redact`, so the one written here keeps the key out of every
 //! message that holds one.
+//!
+//! # Example
+//!
+//! ```
+//! use proto::chat::{
+//!     ContentPart, Message, StreamChatRequest, TextPart, chat_service_client::ChatServiceClient,
+//!     content_part::Part, message::Role, stream_chat_response::Event,
+//! };
+//!
+//! async fn say_hello() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut chat = ChatServiceClient::connect("http://127.0.0.1:50052").await?;
+//!     let text = ContentPart { part: Some(Part::Text(TextPart { text: "Say hello.".to_owned() })) };
+//!     let request = StreamChatRequest {
+//!         organization_id: "default".to_owned(),
+//!         model: "claude-sonnet-4-5".to_owned(),
+//!         messages: vec![Message { role: Role::User.into(), parts: vec![text] }],
+//!         ..Default::default()
+//!     };
+//!     let mut events = chat.stream_chat(request).await?.into_inner();
+//!     while let Some(response) = events.message().await? {
+//!         if let Some(Event::TextDelta(delta)) = response.event {
+//!             print!("{}", delta.text);
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
 
 use std::fmt;
 

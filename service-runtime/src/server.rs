@@ -8,8 +8,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use futures_util::{TryFutureExt as _, future::MapOk};
 use tokio::net::TcpListener;
 use tonic::{
+    Status,
     body::Body,
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -17,7 +19,7 @@ use tonic::{
 use tower::{Layer, Service};
 use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
 
-use crate::{peer::Peer, telemetry};
+use crate::{failure::Failure, peer::Peer, telemetry};
 
 /// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -93,6 +95,8 @@ pub struct Served {
     pub services: &'static [&'static str],
     /// The descriptors that reflection answers with.
     pub descriptors: &'static [u8],
+    /// The failure of a request that is larger than a service reads.
+    pub too_large: fn() -> Failure,
 }
 
 /// Serves until `stop` resolves, then lets running calls end within the drain time.
@@ -115,8 +119,10 @@ pub async fn run(
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(served.descriptors);
         routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
-    for service in served.services {
-        health.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
+    // The empty name stands for the whole server.
+    let services = || served.services.iter().copied().chain([""]);
+    for service in services() {
+        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
     }
 
     let address = listener.local_addr().context("the listener has no address")?;
@@ -133,6 +139,8 @@ pub async fn run(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         // First, so that everything below, rejections included, has a trace.
         .layer(RpcSpans)
+        // Inside the span, so that the refusal has its trace.
+        .layer(TooLarge { refusal: served.too_large })
         // Who calls is known before any handler runs.
         .layer(DevPeer)
         .add_routes(routes)
@@ -146,8 +154,8 @@ pub async fn run(
         ended = &mut serving => return ended.context("the server ended"),
         () = stop => {}
     }
-    for service in served.services {
-        health.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+    for service in services() {
+        health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
     drop(drain);
     let limit = Duration::from_secs(options.drain_seconds);
@@ -199,6 +207,52 @@ where
         telemetry::adopt(&span, request.headers());
         let call = span.in_scope(|| self.inner.call(request));
         call.instrument(span)
+    }
+}
+
+/// Gives a request that is larger than a service reads the failure of the contract.
+///
+/// tonic refuses it before any handler runs, as OUT_OF_RANGE without details, which is
+/// how it is told from a service's own OUT_OF_RANGE.
+#[derive(Clone, Copy, Debug)]
+struct TooLarge {
+    refusal: fn() -> Failure,
+}
+
+impl<S> Layer<S> for TooLarge {
+    type Service = TooLargeService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TooLargeService { inner, refusal: self.refusal }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct TooLargeService<S> {
+    inner: S,
+    refusal: fn() -> Failure,
+}
+
+impl<S> Service<http::Request<Body>> for TooLargeService<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = MapOk<S::Future, Box<dyn FnOnce(S::Response) -> S::Response + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let refusal = self.refusal;
+        self.inner.call(request).map_ok(Box::new(move |response| {
+            let headers = response.headers();
+            let out_of_range = headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "11");
+            let has_details = headers.contains_key("grpc-status-details-bin");
+            if out_of_range && !has_details { Status::from(refusal()).into_http() } else { response }
+        }))
     }
 }
 

@@ -200,3 +200,32 @@ async fn a_gateway_without_its_vault_says_so() {
     assert_eq!(answer.failed().class(), "Unavailable VAULT_UNAVAILABLE");
     assert!(system.provider.received().is_empty(), "nothing is sent without a key");
 }
+
+#[tokio::test]
+async fn a_request_beyond_the_limit_is_refused_and_one_below_it_arrives() {
+    let mut system = System::start().await;
+    system.add_key(Provider::Anthropic, "sk-ant-default", Links { default: true, profiles: &[] }).await;
+    system.provider.always_answers(whole());
+
+    let fits = "x".repeat(20 * 1024 * 1024);
+    let answer = Answer::read(system.chat.stream_chat(ask("claude-sonnet-4-5", None, &fits)).await).await;
+    assert_eq!(answer.text, "Hello");
+    assert!(system.provider.last().body.len() > fits.len());
+
+    let too_large = "x".repeat(32 * 1024 * 1024);
+    let answer = Answer::read(system.chat.stream_chat(ask("claude-sonnet-4-5", None, &too_large)).await).await;
+    assert_eq!(answer.failed().class(), "ResourceExhausted REQUEST_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn the_callers_deadline_ends_the_call_with_a_reason() {
+    let mut system = System::start().await;
+    system.add_key(Provider::Anthropic, "sk-ant-default", Links { default: true, profiles: &[] }).await;
+    system.provider.always_answers(Said::stream("").ending(End::SilenceBeforeHeaders));
+    let mut request = tonic::Request::new(ask("claude-sonnet-4-5", None, "Hi"));
+    request.set_timeout(Duration::from_secs(1));
+
+    let answer = Answer::read(system.chat.stream_chat(request).await).await;
+
+    assert_eq!(answer.failed().class(), "DeadlineExceeded TOTAL_TIMEOUT");
+}

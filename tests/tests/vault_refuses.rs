@@ -168,6 +168,16 @@ async fn a_key_has_a_thousand_profiles_at_most() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_is_refused_with_its_limit() {
+    let mut system = System::start().await;
+    let request = CreateApiKeyRequest { display_name: "n".repeat(256 * 1024), ..create() };
+    let failure = Failure::from(system.keys.create_api_key(request).await.expect_err("refused"));
+    assert_eq!(failure.class(), "ResourceExhausted REQUEST_TOO_LARGE");
+    assert_eq!(failure.value("limit"), "262144");
+    assert!(!failure.trace_id.is_empty(), "the refusal has a trace");
+}
+
+#[tokio::test]
 async fn another_organizations_key_looks_exactly_like_an_absent_one() {
     let mut system = System::start().await;
     let stored = system.add_key(Provider::Openai, "sk-1", Links::default()).await;

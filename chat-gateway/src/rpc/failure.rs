@@ -10,7 +10,7 @@ use service_runtime::{
     peer,
 };
 
-use super::{Error, convert};
+use super::{Error, REQUEST_BYTES_MAX, convert};
 use crate::{
     chat::{self, Attempt, Fault, KeyError},
     provider::{Rejection, RejectionKind},
@@ -69,6 +69,13 @@ fn of_chat(error: chat::Error) -> Failure {
             .says(format!("The answer is larger than the {limit} bytes that Chat returns. Use StreamChat."))
             .with("limit", limit),
     }
+}
+
+/// The failure of a request that is larger than the gateway reads.
+pub(super) fn too_large() -> Failure {
+    failure(Code::ResourceExhausted, Reason::RequestTooLarge)
+        .says(format!("The request is larger than {REQUEST_BYTES_MAX} bytes. Send large files by URL."))
+        .with("limit", REQUEST_BYTES_MAX)
 }
 
 fn of_key(error: KeyError) -> Failure {

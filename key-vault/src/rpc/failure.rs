@@ -9,7 +9,7 @@ use service_runtime::{
     peer,
 };
 
-use super::Error;
+use super::{Error, REQUEST_BYTES_MAX};
 use crate::vault::{self, Unusable};
 
 /// How long a caller should wait for a database that failed over or was restarted.
@@ -82,6 +82,13 @@ fn of_vault(error: vault::Error) -> Failure {
         E::CannotSeal(source) => sealed().caused_by(source),
         E::KekUsedUp { .. } => sealed().caused_by(error),
     }
+}
+
+/// The failure of a request that is larger than the vault reads.
+pub(super) fn too_large() -> Failure {
+    failure(Code::ResourceExhausted, Reason::RequestTooLarge)
+        .says(format!("The request is larger than {REQUEST_BYTES_MAX} bytes."))
+        .with("limit", REQUEST_BYTES_MAX)
 }
 
 fn sealed() -> Failure {

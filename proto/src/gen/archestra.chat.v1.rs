@@ -664,12 +664,11 @@ pub enum ErrorReason {
     TotalTimeout = 23,
     /// RESOURCE_EXHAUSTED. The answer is larger than `Chat` can return; use `StreamChat`.
     AnswerTooLarge = 24,
-    /// RESOURCE_EXHAUSTED. The request is larger than the gateway reads.
+    /// RESOURCE_EXHAUSTED. The request is larger than the gateway reads: 32 MiB. Metadata:
+    /// `limit`, in bytes.
     RequestTooLarge = 25,
     /// UNAUTHENTICATED. The caller did not say who it is.
     CallerUnauthenticated = 26,
-    /// UNAVAILABLE. The service is stopping; call another replica, or again later.
-    ShuttingDown = 27,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -705,7 +704,6 @@ impl ErrorReason {
             Self::AnswerTooLarge => "ERROR_REASON_ANSWER_TOO_LARGE",
             Self::RequestTooLarge => "ERROR_REASON_REQUEST_TOO_LARGE",
             Self::CallerUnauthenticated => "ERROR_REASON_CALLER_UNAUTHENTICATED",
-            Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -740,7 +738,6 @@ impl ErrorReason {
             "ERROR_REASON_ANSWER_TOO_LARGE" => Some(Self::AnswerTooLarge),
             "ERROR_REASON_REQUEST_TOO_LARGE" => Some(Self::RequestTooLarge),
             "ERROR_REASON_CALLER_UNAUTHENTICATED" => Some(Self::CallerUnauthenticated),
-            "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             _ => None,
         }
     }

@@ -547,8 +547,9 @@ pub enum ErrorReason {
     VaultSealed = 6,
     /// UNAUTHENTICATED. The caller did not say who it is.
     CallerUnauthenticated = 7,
-    /// UNAVAILABLE. The service is stopping; call another replica, or again later.
-    ShuttingDown = 8,
+    /// RESOURCE_EXHAUSTED. The request is larger than the vault reads: 256 KiB. Metadata:
+    /// `limit`, in bytes.
+    RequestTooLarge = 8,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -565,7 +566,7 @@ impl ErrorReason {
             Self::StoreUnavailable => "ERROR_REASON_STORE_UNAVAILABLE",
             Self::VaultSealed => "ERROR_REASON_VAULT_SEALED",
             Self::CallerUnauthenticated => "ERROR_REASON_CALLER_UNAUTHENTICATED",
-            Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
+            Self::RequestTooLarge => "ERROR_REASON_REQUEST_TOO_LARGE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -579,7 +580,7 @@ impl ErrorReason {
             "ERROR_REASON_STORE_UNAVAILABLE" => Some(Self::StoreUnavailable),
             "ERROR_REASON_VAULT_SEALED" => Some(Self::VaultSealed),
             "ERROR_REASON_CALLER_UNAUTHENTICATED" => Some(Self::CallerUnauthenticated),
-            "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
+            "ERROR_REASON_REQUEST_TOO_LARGE" => Some(Self::RequestTooLarge),
             _ => None,
         }
     }
