@@ -300,6 +300,40 @@ async fn a_keyring_that_does_not_fit_refuses_to_serve_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_caller_who_leaves_in_the_middle_of_a_change_leaves_no_half_of_it() {
+    let mut system = System::start().await;
+    for attempt in 0..200_usize {
+        let mut keys = system.keys.clone();
+        let profile_ids = vec![format!("p{attempt}")];
+        let request = CreateApiKeyRequest { set_as_organization_default: true, profile_ids, ..create() };
+        let call = tokio::spawn(async move { keys.create_api_key(request).await.map(drop) });
+        // Each leaves a little later than the one before.
+        for _ in 0..attempt * 4 {
+            tokio::task::yield_now().await;
+        }
+        call.abort();
+    }
+    // The vault still writes, and what was written is whole.
+    let last = system.add_key(Provider::Openai, "sk-last", Links { default: true, profiles: &["last"] }).await;
+    let listing =
+        ListApiKeysRequest { organization_id: ORGANIZATION.to_owned(), page_size: 1_000, ..Default::default() };
+    let stored = system.keys.list_api_keys(listing).await.expect("a listing").into_inner().api_keys;
+    let defaults: Vec<_> = stored.iter().filter(|key| key.organization_default).map(|key| &key.api_key_id).collect();
+    assert_eq!(defaults, [&last.api_key_id]);
+    for key in &stored {
+        assert_eq!(key.profile_ids.len(), 1, "{key:?}");
+        let request = ResolveKeyRequest {
+            organization_id: ORGANIZATION.to_owned(),
+            profile_id: Some(key.profile_ids[0].clone()),
+            provider: Provider::Openai.into(),
+        };
+        let resolved = system.resolution.resolve_key(request).await.expect("it opens").into_inner();
+        assert_eq!(resolved.api_key_id, key.api_key_id);
+    }
+    println!("{} of 200 calls had changed something when their caller left", stored.len() - 1);
+}
+
+#[tokio::test]
 async fn two_vaults_do_not_share_a_file() {
     let system = System::start().await;
     let problem = start_vault(system.folder(), &Setup::default()).await.expect_err("refused").to_string();
