@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Leaves a recipe whose tool $(1) is missing: loudly on a laptop, as a failure in CI.
+need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Build both services and run them for development, until Ctrl-C
+	cargo build --locked -p key-vault -p chat-gateway
+	@bin=$${CARGO_TARGET_DIR:-target}/debug; $$bin/key-vault serve --dev & vault=$$!; $$bin/chat-gateway serve --dev & gateway=$$!; \
+	both() { kill "$$@" $$vault $$gateway 2>/dev/null; }; trap both INT TERM; while kill -0 $$vault && kill -0 $$gateway; do sleep 0.2; done 2>/dev/null; both; wait $$vault && wait $$gateway
+
+demo: ## Start both services, store keys, stream answers, stop
+	cargo build --locked -p system-tests --bins
+	cargo run --quiet --locked -p system-tests --bin demo
+
+test: ## Doctests, which nextest does not run, then all other tests
+	cargo test --workspace --doc --locked
+	@if command -v cargo-nextest >/dev/null; then INSTA_UPDATE=no cargo nextest run --workspace --locked $${CI:+--profile ci}; \
+	else INSTA_UPDATE=no cargo test --workspace --lib --bins --tests --locked; fi
+
+check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
+
+conformance: ## Only what the providers' recorded traffic must come to
+	INSTA_UPDATE=no cargo test --locked -p system-tests --test conformance
+
+fmt: ## Formatting
+	cargo fmt --all --check
+
+lint: ## Clippy, warnings are errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## Rustdoc, private items too, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+deny: ## Licences, sources, duplicate and banned crates
+	@$(call need,cargo-deny,cargo install --locked cargo-deny@0.20.2); cargo deny --locked check bans licenses sources
+
+proto: ## Lint the contract, its form too, and compare it with its baseline
+	@$(call need,buf,npm install --global @bufbuild/buf@1.75.0); buf lint proto && buf format proto --diff --exit-code && buf breaking proto --against proto/baseline.binpb
+
+generate: ## Write the code of the contract anew, into proto/src/gen
+	PROTO_GENERATE=1 cargo test --locked -p proto --test generated committed
+
+breaking-baseline: ## Promise the contract as it is now. Before the first release only
+	buf build proto -o proto/baseline.binpb
+
+.PHONY: help run demo test check conformance fmt lint doc deny proto generate breaking-baseline
