@@ -1,6 +1,7 @@
 //! The command line: every command and option, its default and its variable.
 //!
-//! Each option with a long name is also `CHAT_GATEWAY_<NAME>`; the command line wins.
+//! Each option of `serve`, and each that says where a client connects, is also
+//! `CHAT_GATEWAY_<NAME>`; the command line wins.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -64,7 +65,7 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
 
     /// The key-vault to ask for keys
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url)]
     pub vault_url: String,
 
     /// Where providers are.
@@ -85,7 +86,7 @@ pub struct ServeOptions {
 #[command(next_help_heading = "Client")]
 pub struct ClientOptions {
     /// The gateway to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", value_parser = options::grpc_url)]
     pub server: String,
 
     /// Text for people, JSON for programs: one event a line
@@ -98,7 +99,8 @@ pub struct ClientOptions {
 pub enum Output {
     /// For people.
     Text,
-    /// The responses of the RPC, in the JSON form of protocol buffers.
+    /// The responses of the RPC, in the JSON form of protocol buffers with the field names of
+    /// the contract.
     Json,
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Unsupported {
 
 /// Turns the data of server-sent events into the events of an answer.
 ///
-/// A state machine with an explicit end: after [`Output::finish`] is set it is given
+/// A state machine with an explicit end: after [`Output::finished`] is set it is given
 /// nothing more.
 pub(crate) trait Decoder: Send {
     /// Reads the data of one event.
@@ -86,7 +86,7 @@ pub(crate) trait Decoder: Send {
     /// [`Broken`] if the answer cannot go on; the decoder is dropped then.
     fn event(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken>;
 
-    /// The body ended cleanly. Sets [`Output::finish`] if the end of the body is how the
+    /// The body ended cleanly. Sets [`Output::finished`] if the end of the body is how the
     /// provider ends an answer and all of it was there.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The command line: every command and option, its default and its variable.
 //!
-//! Each option with a long name is also `KEY_VAULT_<NAME>`; the command line wins.
+//! Each option of `serve` and `migrate`, and each that says where a client connects, is
+//! also `KEY_VAULT_<NAME>`; the command line wins.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -171,7 +172,7 @@ pub enum KeyringCommand {
 #[command(next_help_heading = "Client")]
 pub struct ClientOptions {
     /// The vault to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", global = true)]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
     pub server: String,
 
     /// The organization whose keys are meant
@@ -188,7 +189,8 @@ pub struct ClientOptions {
 pub enum Output {
     /// For people.
     Table,
-    /// The response of the RPC, in the JSON form of protocol buffers.
+    /// The response of the RPC, in the JSON form of protocol buffers with the field names of
+    /// the contract.
     Json,
 }
 

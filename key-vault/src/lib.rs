@@ -69,14 +69,15 @@ pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
 /// Loads the keyring. Makes one only in development, and only for a new database: a
 /// fresh keyring for an old database would hide that the right one is lost.
 async fn load_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
-    if dev && !path.exists() && store.meta().await?.is_none() {
+    let is_new = store.meta().await?.is_none();
+    if dev && is_new && !path.exists() {
         LocalKeyring::create(path).context("cannot make a keyring for development")?;
         tracing::warn!(path = %path.display(), "made a keyring for development; without it the database is lost");
     }
-    LocalKeyring::load(path).with_context(|| {
-        format!(
-            "cannot use the keyring {}: point --keyring at it, or make one with `key-vault keyring init`",
-            path.display()
-        )
-    })
+    let advice = if is_new {
+        "point --keyring at one, or make one with `key-vault keyring init`"
+    } else {
+        "the database needs the keyring it was set up with, and no other opens it: bring it back, or point --keyring at it"
+    };
+    LocalKeyring::load(path).with_context(|| format!("cannot use the keyring {}: {advice}", path.display()))
 }

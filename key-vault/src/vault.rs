@@ -366,7 +366,10 @@ impl Vault {
             (None, Fallback::Key(material)) => {
                 Ok(ResolvedKey { material: (*material).clone(), id: None, version: 0, source: Source::Environment })
             }
-            (None, Fallback::Unset | Fallback::NotAllowed) => Err(Error::NoKey { provider: ask.provider }),
+            (None, Fallback::Unset | Fallback::NotAllowed) => Err(Error::NoKey {
+                provider: ask.provider,
+                environment_withheld: matches!(fallback, Fallback::NotAllowed),
+            }),
         };
         Ok(Examined { ask, candidates, fallback, result })
     }

@@ -1,25 +1,82 @@
 //! How command line options are read from the environment: one rule for both binaries.
 
-use clap::{Arg, Command};
+use clap::Command;
 
-/// Lets every option with a long name, of `command` and of all its subcommands, be set
-/// by the variable `<PREFIX>_<NAME>` too: `--log-format` by `KEY_VAULT_LOG_FORMAT`.
+/// Commands that run without a person: each of their options can be set by a variable.
+const SERVICE_COMMANDS: [&str; 2] = ["serve", "migrate"];
+
+/// Options of every other command that can be: where to connect, for whom, how to print.
+/// What a command does is said on its command line only, so that a forgotten variable
+/// deletes nothing.
+const CONNECTION_OPTIONS: [&str; 3] = ["server", "organization", "output"];
+
+/// Lets options be set by the variable `<PREFIX>_<NAME>` too: `--log-format` by
+/// `KEY_VAULT_LOG_FORMAT`.
 ///
 /// The command line wins over the environment. Values of variables are not shown in
 /// help texts.
 #[must_use]
 pub fn named_in_environment(command: Command, prefix: &'static str) -> Command {
+    let all = SERVICE_COMMANDS.contains(&command.get_name());
     command
         .mut_args(|argument| match argument.get_long() {
-            Some(long) if !matches!(long, "help" | "version") => {
+            Some("help" | "version") | None => argument,
+            Some(long) if all || CONNECTION_OPTIONS.contains(&long) => {
                 let name = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
-                with_env(argument, name)
+                argument.env(name).hide_env_values(true)
             }
-            _ => argument,
+            Some(_) => argument,
         })
         .mut_subcommands(|subcommand| named_in_environment(subcommand, prefix))
 }
 
-fn with_env(argument: Arg, name: String) -> Arg {
-    argument.env(name).hide_env_values(true)
+/// Reads the URL of a gRPC server.
+///
+/// # Errors
+///
+/// Says what is missing: `127.0.0.1:50051` has no scheme, and would fail at each call.
+pub fn grpc_url(text: &str) -> Result<String, String> {
+    let has_scheme = text.starts_with("http://") || text.starts_with("https://");
+    match text.parse::<http::Uri>() {
+        Ok(url) if has_scheme && url.host().is_some_and(|host| !host.is_empty()) => Ok(text.to_owned()),
+        Ok(_) | Err(_) => Err("must be a URL such as http://127.0.0.1:50051".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Arg;
+
+    use super::*;
+
+    #[test]
+    fn a_variable_can_set_how_a_service_runs_and_where_a_client_connects_and_nothing_else() {
+        let command = Command::new("key-vault")
+            .subcommand(Command::new("serve").arg(Arg::new("listen").long("listen")))
+            .subcommand(Command::new("delete").arg(Arg::new("yes").long("yes")).arg(Arg::new("server").long("server")));
+        let command = named_in_environment(command, "KEY_VAULT");
+        let variable = |subcommand: &str, argument: &str| {
+            let subcommand = command.find_subcommand(subcommand).expect("a subcommand");
+            let argument = subcommand.get_arguments().find(|found| found.get_id() == argument).expect("an argument");
+            argument.get_env().map(|name| name.to_string_lossy().into_owned())
+        };
+        assert_eq!(variable("serve", "listen").as_deref(), Some("KEY_VAULT_LISTEN"));
+        assert_eq!(variable("delete", "server").as_deref(), Some("KEY_VAULT_SERVER"));
+        assert_eq!(variable("delete", "yes"), None);
+    }
+
+    #[test]
+    fn a_server_is_named_by_a_url() {
+        for (text, valid) in [
+            ("http://127.0.0.1:50051", true),
+            ("https://vault.internal", true),
+            ("127.0.0.1:50051", false),
+            ("localhost:50051", false),
+            ("ftp://vault", false),
+            ("http://", false),
+            ("", false),
+        ] {
+            assert_eq!(grpc_url(text).is_ok(), valid, "{text:?}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use futures_util::{TryFutureExt as _, future::MapOk};
 use tokio::net::TcpListener;
 use tonic::{
@@ -34,11 +34,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 #[command(next_help_heading = "Server")]
 pub struct ServerOptions {
     /// Runs for development: loopback only, no TLS, one principal with every role
-    #[arg(long)]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     pub dev: bool,
 
     /// Answers gRPC server reflection. Always on with --dev
-    #[arg(long)]
+    #[arg(long, value_parser = BoolishValueParser::new())]
     pub reflection: bool,
 
     /// How long running calls may take to end after SIGTERM, in seconds
@@ -160,7 +160,11 @@ pub async fn run(
     drop(drain);
     let limit = Duration::from_secs(options.drain_seconds);
     match tokio::time::timeout(limit, serving).await {
-        Ok(ended) => ended.context("the server ended"),
+        Ok(ended) => {
+            ended.context("the server ended")?;
+            info!("stopped");
+            Ok(())
+        }
         Err(_) => bail!("calls were still running {} s after the stop signal; they are cut", limit.as_secs()),
     }
 }
@@ -212,8 +216,8 @@ where
 
 /// Gives a request that is larger than a service reads the failure of the contract.
 ///
-/// tonic refuses it before any handler runs, as OUT_OF_RANGE without details, which is
-/// how it is told from a service's own OUT_OF_RANGE.
+/// tonic refuses it before any handler runs, as `OUT_OF_RANGE` without details, which is
+/// how it is told from a service's own `OUT_OF_RANGE`.
 #[derive(Clone, Copy, Debug)]
 struct TooLarge {
     refusal: fn() -> Failure,

@@ -1,6 +1,6 @@
 //! Spans reach a collector, and a chat is one trace through both processes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -69,7 +69,7 @@ async fn a_chat_is_one_trace_from_the_caller_through_both_services() {
     let mut spans = HashMap::new();
     let mut exported = String::new();
     while let Ok(batch) = received.try_recv() {
-        exported.push_str(&format!("{batch:?}"));
+        write!(exported, "{batch:?}").expect("a String takes all");
         for resource in batch.resource_spans {
             let service = service_name(&resource.resource.expect("a resource").attributes);
             for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {

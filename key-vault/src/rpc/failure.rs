@@ -59,14 +59,21 @@ fn of_vault(error: vault::Error) -> Failure {
                     .caused_by(cause),
             }
         }
-        E::NoKey { provider } => failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-            .says(format!(
-                "No {provider} key is configured. Assign one to the profile, set a default for the organization, \
-                 or set {} in the vault.",
-                provider.environment_variable()
-            ))
-            .with("provider", provider)
-            .with("variable", provider.environment_variable()),
+        E::NoKey { provider, environment_withheld } => {
+            let variable = provider.environment_variable();
+            let environment = if environment_withheld {
+                format!("have the operator let this organization use {variable}")
+            } else {
+                format!("set {variable} in the vault")
+            };
+            failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
+                .says(format!(
+                    "No {provider} key is configured. Assign one to the profile, set a default for the organization, \
+                     or {environment}."
+                ))
+                .with("provider", provider)
+                .with("variable", variable)
+        }
         E::TooManyProfiles { id } => failure(Code::InvalidArgument, Reason::InvalidField)
             .says(format!("Key {id} would have more than {} profiles.", vault::PROFILES_MAX))
             .with("api_key_id", id)

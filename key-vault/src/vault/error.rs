@@ -19,7 +19,11 @@ pub(crate) enum Error {
     Unusable { id: KeyId, provider: Provider, source_step: Source, cause: Unusable },
     /// No step has a key: an administrator must add one.
     #[error("no {provider} key is configured")]
-    NoKey { provider: Provider },
+    NoKey {
+        provider: Provider,
+        /// The environment has one, and not for this organization.
+        environment_withheld: bool,
+    },
     /// One key would have too many profiles.
     #[error("key {id} would have more than {} profiles", super::PROFILES_MAX)]
     TooManyProfiles { id: KeyId },
