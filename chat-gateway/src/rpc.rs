@@ -10,7 +10,7 @@ use proto::chat::{
     ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
     chat_service_server::{ChatService, ChatServiceServer},
 };
-use service_runtime::{failure::Failure, peer::Peer, server::Served, telemetry};
+use service_runtime::{failure::Failure, fields, peer::Peer, server::Served, telemetry};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 use tracing::Span;
@@ -30,7 +30,7 @@ enum Error {
     #[error("the caller is not authenticated")]
     NoPeer,
     #[error("the request is not valid")]
-    Invalid(#[from] convert::Invalid),
+    Invalid(#[from] fields::Invalid),
     #[error(transparent)]
     Chat(#[from] chat::Error),
 }

@@ -20,7 +20,7 @@ use proto::keyvault::{
     api_key_service_server::{ApiKeyService, ApiKeyServiceServer},
     key_resolution_service_server::{KeyResolutionService, KeyResolutionServiceServer},
 };
-use service_runtime::{failure::Failure, peer::Peer, server::Served};
+use service_runtime::{failure::Failure, fields, peer::Peer, server::Served};
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 
 use crate::vault::{self, Vault};
@@ -34,7 +34,7 @@ enum Error {
     #[error("the caller is not authenticated")]
     NoPeer,
     #[error("the request is not valid")]
-    Invalid(#[from] convert::Invalid),
+    Invalid(#[from] fields::Invalid),
     #[error(transparent)]
     Vault(#[from] vault::Error),
 }

@@ -1,7 +1,7 @@
 //! What a service does before its first RPC and after its last.
 //!
 //! Options, telemetry, TLS, peer authentication, the server loop, shutdown, and the wire
-//! form of a failure. Nothing else belongs here:
+//! form of a failure and of invalid fields. Nothing else belongs here:
 //!
 //! - It depends on no other crate of this workspace, so it cannot know a message or a
 //!   domain type.
@@ -11,6 +11,7 @@
 //! - There is no `util` module. If a thing has no noun, it has no home yet.
 
 pub mod failure;
+pub mod fields;
 pub mod options;
 pub mod peer;
 pub mod server;

@@ -155,6 +155,20 @@ async fn a_caller_who_leaves_stops_the_provider_in_every_window() {
     events.message().await.expect("an event");
     drop(events);
     system.provider.sees_hang_ups(3, HANG_UP_MAX).await.expect("the provider sees the caller leave");
+
+    // In a call for the whole answer.
+    let stream = request();
+    let whole = proto::chat::ChatRequest {
+        organization_id: stream.organization_id,
+        model: stream.model,
+        messages: stream.messages,
+        ..Default::default()
+    };
+    let mut client = system.chat.clone();
+    let call = tokio::spawn(async move { client.chat(whole).await.map(drop) });
+    system.provider.has_begun(3).await;
+    call.abort();
+    system.provider.sees_hang_ups(4, HANG_UP_MAX).await.expect("the provider sees the caller leave");
 }
 
 #[tokio::test]

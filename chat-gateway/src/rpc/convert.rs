@@ -3,12 +3,12 @@
 
 mod conversation;
 
-use std::fmt;
-
 use proto::{
     chat::{self as pb, stream_chat_response::Event as Sent},
     types,
 };
+
+use service_runtime::fields::{Check, Invalid};
 
 use crate::{
     chat::Whole,
@@ -22,52 +22,7 @@ const MODEL_CHARS_MAX: usize = 256;
 /// Beyond every provider's own limit, which says so itself.
 const STOP_SEQUENCES_MAX: usize = 64;
 
-/// Fields that are not valid, with what is wrong about each.
-#[derive(Debug)]
-pub(super) struct Invalid {
-    pub(super) fields: Vec<(String, String)>,
-}
-
-impl Invalid {
-    fn new(path: impl Into<String>, problem: impl fmt::Display) -> Self {
-        Self { fields: vec![(path.into(), problem.to_string())] }
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (path, problem)) in self.fields.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{path} {problem}")?;
-        }
-        f.write_str(".")
-    }
-}
-
-impl std::error::Error for Invalid {}
-
 type Result<T> = std::result::Result<T, Invalid>;
-
-/// Collects what is wrong with a message, so that its caller is told all of it at once.
-#[derive(Default)]
-struct Check {
-    problems: Vec<(String, String)>,
-}
-
-impl Check {
-    /// The value, or `None` and one more problem.
-    fn take<T>(&mut self, outcome: Result<T>) -> Option<T> {
-        outcome.map_err(|invalid| self.problems.extend(invalid.fields)).ok()
-    }
-
-    /// A number that must be in a range. Absent stays absent.
-    fn number<T: PartialOrd + fmt::Display + Copy>(&mut self, path: &str, value: Option<T>, min: T, max: T) {
-        // NaN is in no range.
-        if value.is_some_and(|value| !(value >= min && value <= max)) {
-            self.problems.push((path.to_owned(), format!("must be {min} to {max}")));
-        }
-    }
-}
 
 /// A `Chat` request is a `StreamChat` request whose answer is waited for.
 pub(super) fn as_stream(request: pb::ChatRequest) -> pb::StreamChatRequest {
@@ -113,9 +68,9 @@ pub(super) fn ask(request: pb::StreamChatRequest) -> Result<Ask> {
     check.number("frequency_penalty", request.frequency_penalty, -2.0, 2.0);
     check.take(stop_sequences(&request.stop_sequences));
     let (Some(organization), Some(profile), Some(model), Some(tools), Some(tool_choice), Some(messages), true) =
-        (organization, profile, model, tools, tool_choice, messages, check.problems.is_empty())
+        (organization, profile, model, tools, tool_choice, messages, check.passed())
     else {
-        return Err(Invalid { fields: check.problems });
+        return Err(check.failed());
     };
     let chat = Chat {
         system: request.system,

@@ -23,11 +23,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NoPeer => peer::unauthenticated(CHAT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
-            Error::Invalid(invalid) => {
-                let text = invalid.to_string();
-                let refused = failure(Code::InvalidArgument, Reason::InvalidField).says(text);
-                invalid.fields.into_iter().fold(refused, |failure, (path, problem)| failure.field(path, problem))
-            }
+            Error::Invalid(invalid) => invalid.failure(CHAT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::Chat(error) => of_chat(error),
         }
     }

@@ -1,10 +1,12 @@
 //! Messages to domain types and back: the only place that sees both, and the only one
 //! that refuses a message for what stands in it.
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use proto::{keyvault as pb, types};
+
+use service_runtime::fields::{Check, Invalid};
 
 use super::page_token::{self, Query};
 use crate::{
@@ -19,48 +21,7 @@ const PAGE_SIZE_MAX: usize = 1_000;
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;
 
-/// Fields that are not valid, with what is wrong about each.
-#[derive(Debug)]
-pub(super) struct Invalid {
-    pub(super) fields: Vec<(String, String)>,
-}
-
-impl Invalid {
-    fn new(path: impl Into<String>, problem: impl fmt::Display) -> Self {
-        Self { fields: vec![(path.into(), problem.to_string())] }
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (path, problem)) in self.fields.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            write!(f, "{separator}{path} {problem}")?;
-        }
-        f.write_str(".")
-    }
-}
-
-impl std::error::Error for Invalid {}
-
 type Result<T> = std::result::Result<T, Invalid>;
-
-/// Collects what is wrong with a message, so that its caller is told all of it at once.
-#[derive(Default)]
-struct Check {
-    problems: Vec<(String, String)>,
-}
-
-impl Check {
-    /// The value, or `None` and one more problem.
-    fn take<T>(&mut self, outcome: Result<T>) -> Option<T> {
-        outcome.map_err(|invalid| self.problems.extend(invalid.fields)).ok()
-    }
-
-    fn failed(self) -> Invalid {
-        Invalid { fields: self.problems }
-    }
-}
 
 pub(super) fn new_key(request: pb::CreateApiKeyRequest, creator: String) -> Result<NewKey> {
     let mut check = Check::default();
@@ -146,7 +107,7 @@ pub(super) fn update(request: pb::UpdateApiKeyRequest) -> Result<Update> {
         return Err(Invalid::new("update_mask", "must name display_name, state or both"));
     }
     let mut check = Check::default();
-    let organization = check.take(prefixed("api_key.", organization(api_key.organization_id)));
+    let organization = check.take(organization(api_key.organization_id).map_err(|invalid| invalid.within("api_key.")));
     let id = check.take(key_id("api_key.api_key_id", &api_key.api_key_id));
     let (mut name, mut new_state) = (None, None);
     for path in &mask.paths {
@@ -161,9 +122,7 @@ pub(super) fn update(request: pb::UpdateApiKeyRequest) -> Result<Update> {
         }
     }
     match (organization, id) {
-        (Some(organization), Some(id)) if check.problems.is_empty() => {
-            Ok(Update { organization, id, name, state: new_state })
-        }
+        (Some(organization), Some(id)) if check.passed() => Ok(Update { organization, id, name, state: new_state }),
         _ => Err(check.failed()),
     }
 }
@@ -282,13 +241,6 @@ fn material(material: Option<pb::KeyMaterial>) -> Result<KeyMaterial> {
     let path = "material.api_key";
     let text = material.ok_or_else(|| Invalid::new(path, key::Invalid::MaterialLength))?.api_key;
     KeyMaterial::try_from(text).map_err(|problem| Invalid::new(path, problem))
-}
-
-fn prefixed<T>(prefix: &str, outcome: Result<T>) -> Result<T> {
-    outcome.map_err(|mut invalid| {
-        invalid.fields.iter_mut().for_each(|(path, _)| path.insert_str(0, prefix));
-        invalid
-    })
 }
 
 fn page_size(size: i32) -> Result<usize> {

@@ -19,13 +19,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NoPeer => peer::unauthenticated(KEYVAULT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
-            Error::Invalid(invalid) => {
-                let text = invalid.to_string();
-                invalid.fields.into_iter().fold(
-                    failure(Code::InvalidArgument, Reason::InvalidField).says(text),
-                    |failure, (path, problem)| failure.field(path, problem),
-                )
-            }
+            Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::Vault(error) => of_vault(error),
         }
     }

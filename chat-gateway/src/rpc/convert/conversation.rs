@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use proto::chat::{self as pb, content_part::Part, image_part::Source, message::Role, tool_choice::Mode};
 use serde_json::value::RawValue;
 
-use super::{Invalid, Result};
+use service_runtime::fields::Invalid;
+
+use super::Result;
 use crate::message::{AssistantPart, Image, ImageSource, Message, Tool, ToolCall, ToolChoice, ToolResult, UserPart};
 
 /// Images that all three providers read.

@@ -52,7 +52,7 @@ fn url(url: &str) -> image_part::Source {
 fn refused(spoil: impl FnOnce(&mut pb::StreamChatRequest)) -> Vec<String> {
     let mut request = request();
     spoil(&mut request);
-    ask(request).map_or_else(|invalid| invalid.fields.into_iter().map(|(path, _)| path).collect(), |_| Vec::new())
+    ask(request).map_or_else(|invalid| invalid.paths().into_iter().map(str::to_owned).collect(), |_| Vec::new())
 }
 
 #[test]
