@@ -132,6 +132,9 @@ impl Output {
 /// Why an answer cannot go on.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Broken {
+    /// The provider says that the answer is done, and never said why: what stands between
+    /// us and it may have cut the answer and closed the stream by itself.
+    Cut,
     /// The provider sent what it should not have; the text says what, without quoting.
     Malformed(&'static str),
     /// The provider reported an error inside the stream.

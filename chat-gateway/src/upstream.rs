@@ -33,8 +33,9 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long an error body may take after its headers.
 const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
 
-/// As much of a provider's message as a caller is shown.
-const MESSAGE_CHARS_MAX: usize = 1_000;
+/// As much of a provider's message as a caller is shown, and as is looked at for it.
+const MESSAGE_CHARS_MAX: usize = 500;
+const SCRUBBED_BYTES_MAX: usize = 8 * 1024;
 
 /// Idle connections kept per provider, and for how long: shorter than the providers' own
 /// limits, so that a request rarely meets a connection that was just closed.
@@ -61,7 +62,8 @@ pub struct UpstreamOptions {
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub connect_timeout: Duration,
 
-    /// The longest wait for the provider's headers after the request, in seconds
+    /// The longest wait for the provider's headers after the request, in seconds. Never longer
+    /// than for the first output
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub headers_timeout: Duration,
 
@@ -70,7 +72,7 @@ pub struct UpstreamOptions {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub first_event_timeout: Duration,
 
-    /// The longest silence of a provider, in seconds
+    /// The longest silence of a provider after its first output, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
     pub idle_timeout: Duration,
 
@@ -146,13 +148,18 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Exchange, (Fault, String)> {
         let provider = provider::of(name);
-        let sent = Instant::now();
-        let response =
-            self.send(name, provider, outbound, key, deadline).await.map_err(|fault| (fault, String::new()))?;
+        let first_output = Instant::now() + self.options.first_event_timeout;
+        let response = self
+            .send(name, provider, outbound, key, deadline.min(first_output))
+            .await
+            .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
         let request_id = request_id(provider, response.headers());
         let failed = |fault| (fault, request_id.clone());
         let status = response.status();
         let is_stream = status.is_success() && is_event_stream(response.headers());
+        if is_stream && is_encoded(response.headers()) {
+            return Err(failed(Fault::Malformed("an encoding that was not asked for")));
+        }
         if !is_stream {
             return Err(failed(refusal(provider, response, key).await));
         }
@@ -167,12 +174,21 @@ impl Upstream {
             body_ended: false,
             secret: Scrubber::new(key),
         };
-        let first_event = self.options.first_event_timeout;
-        match timeout_at(deadline.min(sent + first_event), exchange.begin()).await {
+        match timeout_at(deadline.min(first_output), exchange.begin()).await {
             Ok(Ok(())) => Ok(exchange),
             Ok(Err(fault)) => Err(failed(fault)),
-            Err(_) if Instant::now() >= deadline => Err(failed(Fault::TotalTimeout)),
-            Err(_) => Err(failed(Fault::FirstEventTimeout(first_event))),
+            Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline))),
+        }
+    }
+
+    /// Which of the two limits on the first output has passed: the total one of `deadline`,
+    /// or that of the first event.
+    fn timed(&self, fault: Fault, deadline: Instant) -> Fault {
+        match fault {
+            Fault::TotalTimeout if Instant::now() < deadline => {
+                Fault::FirstEventTimeout(self.options.first_event_timeout)
+            }
+            fault => fault,
         }
     }
 
@@ -289,8 +305,9 @@ impl Exchange {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Fault> {
-        // Any byte is a sign of life, a ping included.
-        let silent_until = Instant::now() + self.idle_max;
+        // Any byte is a sign of life, a ping included. Before the first output silence is what
+        // models that think do; `open` has a longer timer for it.
+        let silent_until = if self.output.committed { Instant::now() + self.idle_max } else { self.deadline };
         match timeout_at(silent_until.min(self.deadline), self.response.chunk()).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
@@ -348,6 +365,11 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the body is compressed. We never ask for it: an encoder would hold events back.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity")
+}
+
 fn request_id(provider: &dyn Provider, headers: &HeaderMap) -> String {
     const LENGTH_MAX: usize = 200;
     let value = provider.request_id_header().and_then(|name| headers.get(name)).and_then(|value| value.to_str().ok());
@@ -364,6 +386,7 @@ impl Scrubber {
 
     fn fault(&self, broken: Broken) -> Fault {
         match broken {
+            Broken::Cut => Fault::EndedEarly,
             Broken::Malformed(what) => Fault::Malformed(what),
             Broken::Rejected(rejection) => Fault::Rejected { status: 200, rejection: self.scrub(rejection) },
         }
@@ -377,6 +400,9 @@ impl Scrubber {
 
     /// Replaces every word that has a piece of the key, or looks like a key.
     fn text(&self, text: &str) -> String {
+        // Cut first: looking for pieces takes the product of both lengths. What is cut off
+        // the last word here is not shown, because less than this is.
+        let text = text.get(..text.floor_char_boundary(SCRUBBED_BYTES_MAX)).unwrap_or_default();
         let words = text.split_inclusive(char::is_whitespace).map(|word| {
             let bare = word.trim_end();
             if self.gives_away(bare) { format!("[removed]{}", &word[bare.len()..]) } else { word.to_owned() }

@@ -22,6 +22,8 @@ use crate::{
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest wait for a key. The vault answers in milliseconds, or it is ill.
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
@@ -48,6 +50,10 @@ impl VaultClient {
             .with_context(|| format!("--vault-url {url:?} is not a URL such as http://127.0.0.1:50051"))?
             .connect_timeout(CONNECT_MAX)
             .tcp_nodelay(true)
+            // A host that vanished without a word is noticed, not waited for.
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
             .connect_lazy();
         Ok(Self { client: KeyResolutionServiceClient::new(channel) })
     }
@@ -72,8 +78,13 @@ impl VaultClient {
         });
         request.set_timeout(RESOLVE_MAX.min(deadline.saturating_duration_since(Instant::now())));
         telemetry::inject(request.metadata_mut());
-        let key =
-            self.client.clone().resolve_key(request).await.map_err(|status| refused(provider, &status))?.into_inner();
+        let key = self
+            .client
+            .clone()
+            .resolve_key(request)
+            .await
+            .map_err(|status| if Instant::now() >= deadline { KeyError::Deadline } else { refused(provider, &status) })?
+            .into_inner();
         let source = match key.source() {
             types::Source::Profile => Source::Profile,
             types::Source::OrganizationDefault => Source::OrganizationDefault,

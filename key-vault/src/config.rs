@@ -143,7 +143,8 @@ impl ServeOptions {
     /// The fallback keys of this process' environment.
     pub(crate) fn environment(&self) -> Result<Environment, EnvironmentError> {
         #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
-        let lookup = |name: &str| std::env::var(name).ok();
+        // What is not text is not a key either, and is refused as one.
+        let lookup = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Environment::read(lookup, &self.environment_fallback_organizations)
     }
 }

@@ -117,7 +117,7 @@ impl Store {
         organization: &OrganizationId,
         filter: Filter<'_>,
         after: Option<KeyId>,
-        limit: u64,
+        limit: usize,
     ) -> Result<Vec<ApiKey>> {
         let mut query = api_key::Entity::find().filter(api_key::Column::OrganizationId.eq(organization.as_str()));
         if let Some(provider) = filter.provider {
@@ -134,7 +134,7 @@ impl Store {
         if let Some(after) = after {
             query = query.filter(api_key::Column::ApiKeyId.gt(after.0));
         }
-        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit).all(&self.read).await?;
+        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit as u64).all(&self.read).await?;
         with_links(&self.read, organization, rows).await
     }
 

@@ -29,7 +29,7 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// How many keys are read at once for a page: the most that are read in vain when the
 /// page ends early.
-const PAGE_STEP: u64 = 25;
+const PAGE_STEP: usize = 25;
 
 /// Keys of organizations, and what uses them.
 #[derive(Debug)]
@@ -148,10 +148,11 @@ impl Vault {
         let mut keys: Vec<ApiKey> = Vec::new();
         let mut bytes = 0;
         loop {
-            // One more than a step, to see whether any follows.
-            let step = self.store.keys(organization, filter, after, PAGE_STEP + 1).await?;
-            let more = step.len() as u64 > PAGE_STEP;
-            let taken = step.len().min(usize::try_from(PAGE_STEP).unwrap_or(usize::MAX));
+            // One more than is wanted, to see whether any follows.
+            let wanted = PAGE_STEP.min(size - keys.len());
+            let step = self.store.keys(organization, filter, after, wanted + 1).await?;
+            let more = step.len() > wanted;
+            let taken = step.len().min(wanted);
             for (n, key) in step.into_iter().take(taken).enumerate() {
                 bytes += size_in_listing(&key);
                 after = Some(key.id);
@@ -271,12 +272,11 @@ impl Vault {
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
         let tx = self.store.begin().await?;
-        // Taking a disabled key away from everyone is how it is put out of use.
-        let key = if profiles.is_empty() {
-            existing(&tx, organization, id).await?
-        } else {
-            enabled(&tx, organization, id).await?
-        };
+        let key = existing(&tx, organization, id).await?;
+        // A disabled key may be taken away, and not be given.
+        if key.state == State::Disabled && profiles.iter().any(|profile| !key.profiles.contains(profile)) {
+            return Err(Error::Disabled { id, provider: key.provider });
+        }
         let gone: Vec<_> = key.profiles.iter().filter(|profile| !profiles.contains(profile)).cloned().collect();
         tx.unassign(&key, &gone).await?;
         tx.assign(&key, profiles).await?;

@@ -21,6 +21,13 @@ use crate::telemetry;
 
 pub use tonic::Code;
 
+/// Limits of what a status carries. Its text travels percent-encoded, up to three bytes
+/// for one, beside details that have it in base64, and gRPC clients read 8 KiB of trailers:
+/// beyond that they report an error of their own in place of ours.
+const TEXT_BYTES_MAX: usize = 1024;
+const VALUE_BYTES_MAX: usize = 200;
+const FIELDS_MAX: usize = 10;
+
 /// A failed RPC, before it is sent.
 ///
 /// Has no `Display`: the cause must not reach a caller by accident.
@@ -52,24 +59,27 @@ impl Failure {
         }
     }
 
-    /// What the caller reads: what is wrong and what to do about it.
+    /// What the caller reads: what is wrong and what to do about it. Cut at
+    /// [`TEXT_BYTES_MAX`].
     #[must_use]
     pub fn says(mut self, text: impl Into<String>) -> Self {
-        self.text = text.into();
+        self.text = cut(text.into(), TEXT_BYTES_MAX);
         self
     }
 
     /// Adds a value to `ErrorInfo.metadata`: each that the text mentions.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
-        self.metadata.insert(name.to_owned(), value.to_string());
+        self.metadata.insert(name.to_owned(), cut(value.to_string(), VALUE_BYTES_MAX));
         self
     }
 
-    /// Adds a field to the `BadRequest` detail.
+    /// Adds a field to the `BadRequest` detail. No more than [`FIELDS_MAX`] are kept.
     #[must_use]
     pub fn field(mut self, path: impl Into<String>, problem: impl Into<String>) -> Self {
-        self.fields.push((path.into(), problem.into()));
+        if self.fields.len() < FIELDS_MAX {
+            self.fields.push((cut(path.into(), VALUE_BYTES_MAX), cut(problem.into(), VALUE_BYTES_MAX)));
+        }
         self
     }
 
@@ -138,6 +148,15 @@ impl From<Failure> for Status {
     }
 }
 
+/// The beginning of a text, whole characters of it.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
+}
+
 /// Prints an error with its sources, outermost first.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
@@ -162,6 +181,23 @@ impl fmt::Debug for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_fits_the_trailers_that_clients_read() {
+        let long = "語".repeat(5_000);
+        let mut failure = Failure::new(Code::InvalidArgument, "test.archestra", "INVALID_FIELD").says(&long);
+        for n in 0..10 {
+            failure = failure.with(&format!("name{n}"), &long);
+        }
+        for _ in 0..1_000 {
+            failure = failure.field(&long, &long);
+        }
+        let response = Status::from(failure).into_http::<()>();
+        let bytes: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        assert!(bytes < 16 * 1024, "{bytes}");
+        let status = Status::from(Failure::new(Code::Aborted, "test.archestra", "X").says(&long));
+        assert!(status.message().ends_with('…') && status.message().len() <= TEXT_BYTES_MAX);
+    }
 
     #[test]
     fn a_failure_becomes_a_status_with_every_detail_and_without_its_cause() {

@@ -51,6 +51,9 @@ pub(crate) enum KeyError {
     /// The key that decides cannot be used.
     #[error("key {api_key_id} cannot be used")]
     Unusable { provider: Provider, api_key_id: String, source_step: String, cause: String, says: String },
+    /// The deadline passed before the vault answered.
+    #[error("no key by the deadline")]
+    Deadline,
     /// The vault does not answer, or not in a way we understand.
     #[error("the key-vault is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),

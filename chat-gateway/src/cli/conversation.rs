@@ -125,9 +125,11 @@ async fn print_answer(
     while let Some(response) = events.message().await? {
         if form == Output::Json {
             output::json("StreamChatResponse", &response)?;
-            continue;
         }
         match response.event {
+            Some(Event::TextDelta(delta)) if form == Output::Json => answer.push_str(&delta.text),
+            Some(Event::Finished(_)) if form == Output::Json => return Ok(answer),
+            _ if form == Output::Json => {}
             Some(Event::Started(event)) => started = Some(event),
             Some(Event::TextDelta(delta)) => {
                 output::print(&delta.text);
@@ -143,10 +145,7 @@ async fn print_answer(
             Some(Event::ToolCallStarted(_) | Event::ToolCallDelta(_) | Event::Usage(_)) | None => {}
         }
     }
-    if form == Output::Text {
-        bail!("the gateway ended the stream without a finish: the answer may be cut");
-    }
-    Ok(answer)
+    bail!("the gateway ended the stream without a finish: the answer may be cut")
 }
 
 /// Lines from the terminal, read beside the runtime: a terminal blocks.

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
 };
 
 use anstyle::{AnsiColor, Style};
@@ -40,11 +40,23 @@ pub(super) fn detection(found: &DetectProviderResponse) {
     print(&format!("{}  {}{chats}  by {}\n", provider(found.provider()), found.provider_model, found.rule));
 }
 
-/// Prints a piece of an answer, at once.
+/// Prints a piece of an answer, at once. On a terminal without control characters: a
+/// model's words must not command it.
 pub(super) fn print(text: &str) {
     let mut out = anstream::stdout();
+    let harmless: String;
+    let text = if io::stdout().is_terminal() && text.chars().any(is_command) {
+        harmless = text.chars().filter(|c| !is_command(*c)).collect();
+        &harmless
+    } else {
+        text
+    };
     // A closed pipe is the reader's choice.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn is_command(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
 }
 
 /// Prints a sentence beside the answer.

@@ -7,7 +7,7 @@
 use serde::de::IgnoredAny;
 
 use super::{Broken, Output};
-use crate::message::{Event, FinishedCall};
+use crate::message::{Event, FinishReason, FinishedCall};
 
 /// All names, ids and arguments of open calls. An answer of the largest models is
 /// 128,000 tokens, which is well under 1 MiB of text.
@@ -41,6 +41,22 @@ pub(super) enum CallEnd {
     Whole,
     /// The answer was cut while the call was open.
     Cut,
+}
+
+impl CallEnd {
+    /// What the end of an answer means for the calls that are still open. Whatever ended
+    /// it from outside may have ended them too.
+    pub(super) fn of(reason: FinishReason) -> Self {
+        match reason {
+            FinishReason::Stop | FinishReason::StopSequence | FinishReason::ToolCalls => Self::Whole,
+            FinishReason::Length
+            | FinishReason::ContentFilter
+            | FinishReason::Refusal
+            | FinishReason::Pause
+            | FinishReason::MalformedToolCall
+            | FinishReason::Other => Self::Cut,
+        }
+    }
 }
 
 impl ToolCalls {

@@ -7,7 +7,6 @@ use proto::{
     chat::{self as pb, stream_chat_response::Event as Sent},
     types,
 };
-
 use service_runtime::fields::{Check, Invalid};
 
 use crate::{

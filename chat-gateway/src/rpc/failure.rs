@@ -88,6 +88,8 @@ fn of_key(error: KeyError) -> Failure {
                 .with("source", source_step)
                 .with("cause", cause)
         }
+        KeyError::Deadline => failure(Code::DeadlineExceeded, Reason::TotalTimeout)
+            .says("The key-vault did not answer by the deadline. Nothing was sent to the provider."),
         KeyError::Unavailable(cause) => failure(Code::Unavailable, Reason::VaultUnavailable)
             .says("The key-vault is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)

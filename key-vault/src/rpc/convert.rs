@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use proto::{keyvault as pb, types};
-
 use service_runtime::fields::{Check, Invalid};
 
 use super::page_token::{self, Query};

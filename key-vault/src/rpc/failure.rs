@@ -77,7 +77,7 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("provider", provider)
             .field("api_key_ids", format!("two keys of {provider}")),
         E::Store(source) => failure(Code::Unavailable, Reason::StoreUnavailable)
-            .says("The key store is unavailable. Nothing was changed; try again.")
+            .says("The key store is unavailable. Try again.")
             .retry_after(STORE_RETRY)
             .caused_by(source),
         E::CannotSeal(source) => sealed().caused_by(source),

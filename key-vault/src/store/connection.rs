@@ -34,6 +34,9 @@ pub(crate) enum ConnectError {
     /// The URL names no database that this version knows.
     #[error("--database-url {0:?} is not `sqlite:PATH` or `postgres://…`")]
     Scheme(String),
+    /// The path would be read otherwise by SQLite than by us.
+    #[error("--database-url sqlite:{0} is refused: it must be a plain path of a file, without // in front and : ? # %")]
+    Path(String),
     /// The folder or the file of an SQLite database cannot be used.
     #[error("the database file {path} cannot be used")]
     File {
@@ -67,6 +70,9 @@ impl Store {
     /// [`ConnectError`], before anything was changed unless a migration itself failed.
     pub(crate) async fn connect(url: &str) -> Result<Self, ConnectError> {
         let store = if let Some(path) = url.strip_prefix("sqlite:") {
+            if path.is_empty() || path.starts_with("//") || path.contains([':', '?', '#', '%']) {
+                return Err(ConnectError::Path(path.to_owned()));
+            }
             Self::open_file(Path::new(path)).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let mut options = quiet(url);

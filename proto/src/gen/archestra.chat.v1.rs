@@ -601,8 +601,8 @@ impl FinishReason {
 /// Values of `google.rpc.ErrorInfo.reason` in the domain `chat.archestra`. On the wire a
 /// reason has no `ERROR_REASON_` prefix. Reasons are only ever added.
 ///
-/// Metadata of every reason from PROVIDER_INVALID_REQUEST on, where known: `provider`,
-/// `model`, `api_key_id`, `source`, `upstream_status`, `upstream_code`,
+/// Metadata of the reasons from PROVIDER_INVALID_REQUEST to TOTAL_TIMEOUT, where known:
+/// `provider`, `model`, `api_key_id`, `source`, `upstream_status`, `upstream_code`,
 /// `upstream_request_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

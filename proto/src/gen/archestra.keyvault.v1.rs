@@ -1045,7 +1045,8 @@ pub mod api_key_service_client {
         /// Caller: admin.
         /// Idempotent.
         /// Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (KEY_NOT_FOUND),
-        /// FAILED_PRECONDITION (KEY_UNUSABLE: the key is disabled and the list is not empty).
+        /// FAILED_PRECONDITION (KEY_UNUSABLE: the key is disabled and the list has a profile
+        /// that does not have it).
         pub async fn replace_profiles(
             &mut self,
             request: impl tonic::IntoRequest<super::ReplaceProfilesRequest>,
@@ -1306,7 +1307,8 @@ pub mod api_key_service_server {
         /// Caller: admin.
         /// Idempotent.
         /// Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (KEY_NOT_FOUND),
-        /// FAILED_PRECONDITION (KEY_UNUSABLE: the key is disabled and the list is not empty).
+        /// FAILED_PRECONDITION (KEY_UNUSABLE: the key is disabled and the list has a profile
+        /// that does not have it).
         async fn replace_profiles(
             &self,
             request: tonic::Request<super::ReplaceProfilesRequest>,

@@ -151,7 +151,9 @@ impl Model {
     pub(crate) fn replace(&mut self, number: usize, profiles: &[usize]) -> String {
         match self.find(number) {
             None => NOT_FOUND.to_owned(),
-            Some(n) if !self.keys[n].enabled && !profiles.is_empty() => UNUSABLE.to_owned(),
+            Some(n) if !self.keys[n].enabled && profiles.iter().any(|p| !self.keys[n].profiles.contains(p)) => {
+                UNUSABLE.to_owned()
+            }
             Some(n) => {
                 self.keys[n].profiles.clear();
                 self.give(n, &profiles.iter().copied().collect());

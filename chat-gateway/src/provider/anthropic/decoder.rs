@@ -26,6 +26,9 @@ pub(super) struct MessageDecoder {
     started: bool,
     blocks: Vec<(u64, Block)>,
     calls: ToolCalls,
+    /// A call whose block has ended without any input. Whether it has none, or was cut
+    /// before it, is told by what follows.
+    bare: Option<u64>,
     usage: Counts,
     stop_reason: String,
     stop_sequence: String,
@@ -191,6 +194,10 @@ impl MessageDecoder {
         if self.blocks.len() >= OPEN_BLOCKS_MAX {
             return Err(Broken::Malformed("too many blocks are open at once"));
         }
+        // The model went on: the call before was whole.
+        if let Some(bare) = self.bare.take() {
+            self.calls.finish(bare, CallEnd::Whole, out);
+        }
         let tag: Tag<'_> = read(wire.content_block, "content_block_start without its block")?;
         let block = match tag.kind.as_ref() {
             "text" => {
@@ -242,6 +249,10 @@ impl MessageDecoder {
             return Err(Broken::Malformed("content_block_stop of a block that is not open"));
         };
         match self.blocks.swap_remove(at).1 {
+            Block::ToolUse { input } if self.calls.is_bare(index) && is_empty_input(&input) => {
+                self.bare = Some(index);
+                Ok(())
+            }
             Block::ToolUse { input } => self.finish_call(index, input, CallEnd::Whole, out),
             Block::Text | Block::Other => Ok(()),
         }
@@ -268,8 +279,14 @@ impl MessageDecoder {
     }
 
     fn message_stop(&mut self, out: &mut Output) -> Result<(), Broken> {
+        if self.stop_reason.is_empty() {
+            return Err(Broken::Cut);
+        }
         let reason = finish_reason(&self.stop_reason);
-        let end = if reason == FinishReason::Length { CallEnd::Cut } else { CallEnd::Whole };
+        let end = CallEnd::of(reason);
+        if let Some(bare) = self.bare.take() {
+            self.calls.finish(bare, end, out);
+        }
         let mut open = std::mem::take(&mut self.blocks);
         open.sort_unstable_by_key(|(index, _)| *index);
         for (index, block) in open {

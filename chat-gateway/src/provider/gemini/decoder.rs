@@ -270,7 +270,7 @@ impl ResponseDecoder {
     }
 
     fn finish(&mut self, reason: FinishReason, word: String, out: &mut Output) -> Result<(), Broken> {
-        self.close(if reason == FinishReason::Length { CallEnd::Cut } else { CallEnd::Whole }, out)?;
+        self.close(CallEnd::of(reason), out)?;
         out.push(Event::Finished(Finish {
             reason,
             provider_reason: word,

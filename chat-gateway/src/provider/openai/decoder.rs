@@ -115,8 +115,7 @@ impl ChunkDecoder {
 impl Decoder for ChunkDecoder {
     fn event(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         if data.trim_ascii() == b"[DONE]" {
-            self.finish(out);
-            return Ok(());
+            return self.finish(out);
         }
         let chunk: Chunk<'_> = json_text::object(data).ok_or_else(|| unreadable(data))?;
         if chunk.error.is_some() {
@@ -243,10 +242,12 @@ impl ChunkDecoder {
         Ok(key)
     }
 
-    fn finish(&mut self, out: &mut Output) {
+    fn finish(&mut self, out: &mut Output) -> Result<(), Broken> {
+        if self.finish_reason.is_empty() {
+            return Err(Broken::Cut);
+        }
         let reason = self.reason();
-        let end = if reason == FinishReason::Length { CallEnd::Cut } else { CallEnd::Whole };
-        self.calls.finish_all(end, out);
+        self.calls.finish_all(CallEnd::of(reason), out);
         out.push(Event::Finished(Finish {
             reason,
             provider_reason: std::mem::take(&mut self.finish_reason),
@@ -254,6 +255,7 @@ impl ChunkDecoder {
             stop_sequence: String::new(),
         }));
         out.finished = true;
+        Ok(())
     }
 
     /// A forced call may end with `stop`, and a refusal does.

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use proto::chat::{self as pb, content_part::Part, image_part::Source, message::Role, tool_choice::Mode};
 use serde_json::value::RawValue;
-
 use service_runtime::fields::Invalid;
 
 use super::Result;
