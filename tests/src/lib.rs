@@ -134,7 +134,9 @@ pub struct Links<'a> {
 /// Fails if it does not serve, with what it logged.
 pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
     let mut options: Vec<OsString> = vec!["serve".into(), "--dev".into()];
-    options.extend(["--database-url".into(), format!("sqlite:{}", folder.join("vault.db").display()).into()]);
+    if !setup.vault_options.iter().any(|option| option.starts_with("--database-url")) {
+        options.push(format!("--database-url=sqlite:{}", folder.join("vault.db").display()).into());
+    }
     options.extend(["--keyring".into(), folder.join("keyring").into()]);
     options.extend(setup.vault_options.iter().map(OsString::from));
     Process::start("key-vault", options, &setup.vault_environment, folder, setup.log_filter.as_deref()).await

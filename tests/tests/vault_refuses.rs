@@ -334,6 +334,37 @@ async fn a_caller_who_leaves_in_the_middle_of_a_change_leaves_no_half_of_it() {
 }
 
 #[tokio::test]
+async fn a_path_that_sqlite_would_read_otherwise_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for path in ["//vault.db", ":memory:", "vault.db?mode=ro", "a%20b.db", ""] {
+        let vault_options = vec![format!("--database-url=sqlite:{path}")];
+        let setup = Setup { vault_options, ..Setup::default() };
+        let problem = start_vault(folder.path(), &setup).await.expect_err("refused").to_string();
+        assert!(problem.contains("plain path of a file"), "{path}: {problem}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing was made");
+}
+
+#[tokio::test]
+async fn a_disabled_key_may_be_taken_away_and_not_be_given() {
+    let mut system = System::start().await;
+    let stored = system.add_key(Provider::Openai, "sk-1", Links { default: false, profiles: &["p1", "p2"] }).await;
+    let mut api_key = stored.clone();
+    api_key.set_state(proto::keyvault::api_key::State::Disabled);
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["state".to_owned()] });
+    system.keys.update_api_key(UpdateApiKeyRequest { api_key: Some(api_key), update_mask }).await.expect("disabled");
+    let replace = |profiles: &[&str]| proto::keyvault::ReplaceProfilesRequest {
+        organization_id: ORGANIZATION.to_owned(),
+        api_key_id: stored.api_key_id.clone(),
+        profile_ids: profiles.iter().map(ToString::to_string).collect(),
+    };
+    let failure = Failure::from(system.keys.replace_profiles(replace(&["p1", "p3"])).await.expect_err("refused"));
+    assert_eq!(failure.class(), "FailedPrecondition KEY_UNUSABLE");
+    let shrunk = system.keys.replace_profiles(replace(&["p1"])).await.expect("taken away").into_inner();
+    assert_eq!(shrunk.api_key.expect("a key").profile_ids, ["p1"]);
+}
+
+#[tokio::test]
 async fn two_vaults_do_not_share_a_file() {
     let system = System::start().await;
     let problem = start_vault(system.folder(), &Setup::default()).await.expect_err("refused").to_string();

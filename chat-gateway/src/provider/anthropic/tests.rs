@@ -256,7 +256,16 @@ fn a_later_count_replaces_an_earlier_one_field_by_field() {
     let counts = usage([Some(105), Some(3), Some(2), Some(4), Some(3), Some(109)]);
     assert_eq!(answer.finish().usage, Some(counts));
     assert_eq!(
-        read(Name::Anthropic, &stream(&[r#"{"type":"message_start","message":{}}"#, STOP])).finish().usage,
+        read(
+            Name::Anthropic,
+            &stream(&[
+                r#"{"type":"message_start","message":{}}"#,
+                r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
+                STOP
+            ])
+        )
+        .finish()
+        .usage,
         None
     );
 }
@@ -290,6 +299,31 @@ fn a_call_that_the_limit_cuts_is_incomplete() {
     assert_eq!(cut.calls().into_iter().map(line).collect::<Vec<_>>(), [r#"0 a t {"k": !"#]);
     assert_eq!(cut.finish().reason, FinishReason::Length);
     assert_eq!(answer(&[begin], "max_tokens").calls().into_iter().map(line).collect::<Vec<_>>(), ["0 a t  !"]);
+}
+
+#[test]
+fn a_call_without_input_is_whole_only_if_the_model_went_on_or_ended_by_itself() {
+    let begin = r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"a","name":"t","input":{}}}"#;
+    let empty = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#;
+    let end = r#"{"type":"content_block_stop","index":0}"#;
+    let next = r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#;
+    for (blocks, reason, expected) in [
+        (&[begin, empty, end][..], "tool_use", "0 a t {}"),
+        (&[begin, empty, end], "max_tokens", "0 a t  !"),
+        (&[begin, empty, end], "refusal", "0 a t  !"),
+        (&[begin, empty, end, next], "max_tokens", "0 a t {}"),
+    ] {
+        let calls: Vec<_> = answer(blocks, reason).calls().into_iter().map(line).collect();
+        assert_eq!(calls, [expected], "{reason}");
+    }
+}
+
+#[test]
+fn an_end_that_does_not_say_why_is_a_cut() {
+    for data in [&[STOP][..], &[START, STOP], &[START, TEXT[0], STOP]] {
+        let cut = read(Name::Anthropic, &stream(data));
+        assert_eq!((cut.finished, &cut.broken), (false, &Some(Broken::Cut)), "{data:?}");
+    }
 }
 
 #[test]

@@ -438,3 +438,15 @@ fn the_wait_stands_in_the_details() {
     let rejection = Gemini.classify(429, &HeaderMap::new(), body.as_bytes());
     assert_eq!(rejection.retry_after, Some(Duration::from_millis(48_500)));
 }
+
+#[test]
+fn a_streamed_call_that_a_filter_cuts_is_incomplete() {
+    let begin = parts(r#"{"functionCall":{"name":"t","willContinue":true}}"#);
+    let piece = parts(
+        r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.path","stringValue":"/tmp","willContinue":true}],"willContinue":true}}"#,
+    );
+    let end = |reason: &str| format!(r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#);
+    let incomplete = |reason: &str| answer(&[&begin, &piece, &end(reason)]).calls()[0].incomplete;
+    assert!(incomplete("SAFETY") && incomplete("MAX_TOKENS"));
+    assert!(!incomplete("STOP"), "the closing part is sometimes missing");
+}

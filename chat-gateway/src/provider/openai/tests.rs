@@ -323,6 +323,9 @@ fn imitators_send_calls_in_their_own_ways() {
 fn a_call_that_the_limit_cuts_is_incomplete() {
     let delta = r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":"{\"k\":"}}]}"#;
     assert_eq!(lines(&answer(&[delta], "length")), [r#"0 a t {"k": !"#]);
+    let bare = r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":""}}]}"#;
+    assert_eq!(lines(&answer(&[bare], "content_filter")), ["0 a t  !"]);
+    assert_eq!(lines(&answer(&[bare], "tool_calls")), ["0 a t {}"]);
 }
 
 #[test]
@@ -346,8 +349,15 @@ fn only_done_is_an_end() {
     let finished = chunk(r#"{"content":"x"}"#, "\"stop\"");
     let cut = read(Name::OpenAi, &stream(&[&finished, USAGE]));
     assert_eq!((cut.finished, &cut.broken), (false, &None));
-    let done = read(Name::OpenAi, &stream(&["[DONE]"]));
-    assert_eq!(done.finish().reason, FinishReason::Other);
+}
+
+#[test]
+fn an_end_that_does_not_say_why_is_a_cut() {
+    let text = chunk(r#"{"content":"Hel"}"#, "null");
+    for data in [&["[DONE]"][..], &[&text, "[DONE]"]] {
+        let cut = read(Name::OpenAi, &stream(data));
+        assert_eq!((cut.finished, &cut.broken), (false, &Some(Broken::Cut)), "{data:?}");
+    }
 }
 
 #[test]
