@@ -18,11 +18,11 @@ use crate::{
     detect,
     message::{Ask, Event, Finish, FinishedCall, Started},
     provider,
-    upstream::{Exchange, Upstream},
+    upstream::{Exchange, Fault, Upstream},
     vault_client::VaultClient,
 };
 
-pub(crate) use error::{Attempt, Error, Fault, KeyError};
+pub(crate) use error::{Attempt, Error};
 
 /// The largest answer that is returned in one message. gRPC clients refuse 4 MiB unless
 /// told otherwise; longer answers are for streams.

@@ -6,7 +6,7 @@
 //! Refuses: redirects (most HTTP clients forward `x-api-key` to the new host), plain
 //! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::{
-    chat::Fault,
     message::{Event, KeyMaterial, Provider as Name, Usage},
     provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
     sse,
@@ -86,6 +85,38 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds) if seconds > 0.0 && seconds <= 86_400.0 => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("must be a number of seconds above 0, at most 86400".to_owned()),
     }
+}
+
+/// What went wrong between the gateway and a provider.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The provider refused. Its words are scrubbed of the key.
+    #[error("the provider refused with status {status}: {}", rejection.code)]
+    Rejected { status: u16, rejection: Rejection },
+    /// No connection, or it broke.
+    #[error("the provider cannot be reached")]
+    Unreachable(#[source] Box<dyn Error + Send + Sync>),
+    /// It hung up before the answer was whole.
+    #[error("the provider ended its answer early")]
+    EndedEarly,
+    /// It sent what cannot be read.
+    #[error("the provider sent what cannot be read: {0}")]
+    Malformed(&'static str),
+    /// It answered with something else than a stream of events.
+    #[error("the provider answered with status {status} and {content_type:?} instead of an event stream")]
+    NotAStream { status: u16, content_type: String },
+    /// No output in time.
+    #[error("no output within {} s", .0.as_secs())]
+    FirstEventTimeout(Duration),
+    /// Silence in the middle.
+    #[error("no sign of life for {} s", .0.as_secs())]
+    IdleTimeout(Duration),
+    /// The whole took too long.
+    #[error("not finished by the deadline")]
+    TotalTimeout,
+    /// The key cannot stand in a header.
+    #[error("the key cannot be sent")]
+    KeyNotSendable,
 }
 
 /// A client of all providers.

@@ -16,10 +16,7 @@ use tonic::{
 use tonic_types::StatusExt as _;
 use tracing::instrument;
 
-use crate::{
-    chat::KeyError,
-    message::{KeyMaterial, Label, Provider, Source},
-};
+use crate::message::{KeyMaterial, Label, Provider, Source};
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,6 +32,29 @@ pub(crate) struct ResolvedKey {
     /// Empty for [`Source::Environment`].
     pub(crate) api_key_id: String,
     pub(crate) source: Source,
+}
+
+/// Why the vault gave no key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// No step of the resolution has a key.
+    #[error("no {provider} key is configured")]
+    NotConfigured { provider: Provider, says: String },
+    /// The key that decides cannot be used.
+    #[error("key {api_key_id} cannot be used")]
+    Unusable { provider: Provider, api_key_id: String, source_step: String, cause: String, says: String },
+    /// The deadline passed before the vault answered.
+    #[error("no key by the deadline")]
+    Deadline,
+    /// The vault does not answer, or not in a way we understand.
+    #[error("the key-vault is unavailable")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The vault's database does not answer.
+    #[error("the key-vault's store is unavailable")]
+    StoreUnavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The vault cannot open keys.
+    #[error("the key-vault is sealed")]
+    Sealed(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 /// A connection to the vault, made at the first call and again when it is lost.

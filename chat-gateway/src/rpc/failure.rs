@@ -12,8 +12,10 @@ use service_runtime::{
 
 use super::{Error, REQUEST_BYTES_MAX, convert};
 use crate::{
-    chat::{self, Attempt, Fault, KeyError},
+    chat::{self, Attempt},
     provider::{Rejection, RejectionKind},
+    upstream::Fault,
+    vault_client::KeyError,
 };
 
 /// How long a caller should wait for a vault that failed over or was restarted.
