@@ -59,8 +59,7 @@ impl Failure {
         }
     }
 
-    /// What the caller reads: what is wrong and what to do about it. Cut at
-    /// [`TEXT_BYTES_MAX`].
+    /// What the caller reads: what is wrong and what to do about it. Cut at 1 KiB.
     #[must_use]
     pub fn says(mut self, text: impl Into<String>) -> Self {
         self.text = cut(text.into(), TEXT_BYTES_MAX);
@@ -74,7 +73,7 @@ impl Failure {
         self
     }
 
-    /// Adds a field to the `BadRequest` detail. No more than [`FIELDS_MAX`] are kept.
+    /// Adds a field to the `BadRequest` detail. No more than ten are kept.
     #[must_use]
     pub fn field(mut self, path: impl Into<String>, problem: impl Into<String>) -> Self {
         if self.fields.len() < FIELDS_MAX {
