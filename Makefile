@@ -18,13 +18,13 @@ demo: ## Start both services, store keys, stream answers, stop
 
 test: ## Doctests, which nextest does not run, then all other tests
 	cargo test --workspace --doc --locked
-	@if command -v cargo-nextest >/dev/null; then INSTA_UPDATE=no cargo nextest run --workspace --locked $${CI:+--profile ci}; \
-	else INSTA_UPDATE=no cargo test --workspace --lib --bins --tests --locked; fi
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci}; \
+	else cargo test --workspace --lib --bins --tests --locked; fi
 
 check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
 
 conformance: ## Only what the providers' recorded traffic must come to
-	INSTA_UPDATE=no cargo test --locked -p system-tests --test conformance
+	cargo test --locked -p system-tests --test conformance
 
 fmt: ## Formatting
 	cargo fmt --all --check
