@@ -32,7 +32,7 @@ use tokio::net::TcpListener;
 pub use cli::run;
 pub use config::{Cli, Command, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
-use seal::secrets_manager::LocalKeyring;
+use seal::secrets_manager::{LocalKeyring, Managers};
 use store::Store;
 use vault::Vault;
 
@@ -51,7 +51,7 @@ pub async fn serve(
     options.server.check(listener.local_addr()?)?;
     let store = Store::connect(&options.database_url()).await?;
     let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
-    let sealer = vault::unseal::unseal(&store, &keyring).await?;
+    let sealer = vault::unseal::unseal(&store, &Managers::new(std::sync::Arc::new(keyring), Vec::new())).await?;
     let vault = Vault::new(store, sealer, environment);
     server::run(&options.server, listener, rpc::served(vault), stop).await
 }

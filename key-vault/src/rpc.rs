@@ -14,9 +14,10 @@ use proto::keyvault::{
     ClearOrganizationDefaultRequest, ClearOrganizationDefaultResponse, CreateApiKeyRequest, CreateApiKeyResponse,
     DeleteApiKeyRequest, DeleteApiKeyResponse, ExplainResolutionRequest, ExplainResolutionResponse, GetApiKeyRequest,
     GetApiKeyResponse, ListApiKeysRequest, ListApiKeysResponse, ListProfileKeysRequest, ListProfileKeysResponse,
-    ReplaceProfilesRequest, ReplaceProfilesResponse, ResolveKeyRequest, ResolveKeyResponse, RotateApiKeyRequest,
-    RotateApiKeyResponse, SetOrganizationDefaultRequest, SetOrganizationDefaultResponse, UnassignProfilesRequest,
-    UnassignProfilesResponse, UpdateApiKeyRequest, UpdateApiKeyResponse,
+    ReplaceProfilesRequest, ReplaceProfilesResponse, ResolveKeyRequest, ResolveKeyResponse, RollbackApiKeyRequest,
+    RollbackApiKeyResponse, RotateApiKeyRequest, RotateApiKeyResponse, SetOrganizationDefaultRequest,
+    SetOrganizationDefaultResponse, UnassignProfilesRequest, UnassignProfilesResponse, UpdateApiKeyRequest,
+    UpdateApiKeyResponse,
     api_key_service_server::{ApiKeyService, ApiKeyServiceServer},
     key_resolution_service_server::{KeyResolutionService, KeyResolutionServiceServer},
 };
@@ -101,6 +102,13 @@ impl ApiKeyService for Rpc {
         answer(self.rotate(request).await)
     }
 
+    async fn rollback_api_key(
+        &self,
+        request: Request<RollbackApiKeyRequest>,
+    ) -> Result<Response<RollbackApiKeyResponse>, Status> {
+        todo!("{request:?}")
+    }
+
     async fn delete_api_key(
         &self,
         request: Request<DeleteApiKeyRequest>,
@@ -160,6 +168,15 @@ impl ApiKeyService for Rpc {
 
 #[async_trait]
 impl KeyResolutionService for Rpc {
+    type WatchKeyChangesStream = tonic::codegen::BoxStream<proto::keyvault::WatchKeyChangesResponse>;
+
+    async fn watch_key_changes(
+        &self,
+        request: Request<proto::keyvault::WatchKeyChangesRequest>,
+    ) -> Result<Response<Self::WatchKeyChangesStream>, Status> {
+        todo!("{request:?}")
+    }
+
     async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
         answer(self.resolve(request).await)
     }

@@ -112,6 +112,7 @@ impl System {
             material: Some(KeyMaterial { api_key: material.to_owned() }),
             set_as_organization_default: links.default,
             profile_ids: links.profiles.iter().map(|profile| (*profile).to_owned()).collect(),
+            ..Default::default()
         };
         let response = self.keys.create_api_key(request).await.expect("the key is stored");
         response.into_inner().api_key.expect("the key is returned")

@@ -120,12 +120,14 @@ async fn cell(system: &mut System, provider: Provider, links: [Link; 2]) -> Cell
             material: Some(KeyMaterial { api_key: format!("key-{organization}-{n}") }),
             set_as_organization_default: n == 1,
             profile_ids: if n == 0 { vec![PROFILE.to_owned()] } else { Vec::new() },
+            ..Default::default()
         };
         let mut key = system.keys.create_api_key(request).await.expect("created").into_inner().api_key.expect("a key");
         if link == Link::Disabled {
             key.set_state(State::Disabled);
             let mask = prost_types::FieldMask { paths: vec!["state".to_owned()] };
-            let request = UpdateApiKeyRequest { api_key: Some(key.clone()), update_mask: Some(mask) };
+            let request =
+                UpdateApiKeyRequest { api_key: Some(key.clone()), update_mask: Some(mask), ..Default::default() };
             system.keys.update_api_key(request).await.expect("disabled");
         }
         keys[n] = Some(key);

@@ -23,6 +23,7 @@ fn create() -> CreateApiKeyRequest {
         material: Some(KeyMaterial { api_key: "sk-0123456789".to_owned() }),
         set_as_organization_default: false,
         profile_ids: vec!["research".to_owned()],
+        ..Default::default()
     }
 }
 
@@ -82,7 +83,8 @@ async fn an_update_says_what_it_changes() {
     ] {
         let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
         let api_key = ApiKey { state, ..stored.clone() };
-        let request = UpdateApiKeyRequest { api_key: Some(api_key), update_mask: Some(update_mask) };
+        let request =
+            UpdateApiKeyRequest { api_key: Some(api_key), update_mask: Some(update_mask), ..Default::default() };
         let failure = Failure::from(system.keys.update_api_key(request).await.expect_err("refused"));
         assert_eq!(failure.fields, [field], "{paths:?}");
     }
@@ -159,6 +161,7 @@ async fn a_key_has_a_thousand_profiles_at_most() {
         organization_id: ORGANIZATION.to_owned(),
         api_key_id: id.clone(),
         profile_ids: profiles(1_000..1_001),
+        ..Default::default()
     };
     let failure = Failure::from(system.keys.assign_profiles(request).await.expect_err("refused"));
     assert_eq!(failure.fields, ["profile_ids"]);
@@ -191,6 +194,7 @@ async fn another_organizations_key_looks_exactly_like_an_absent_one() {
         organization_id: "other".to_owned(),
         api_key_ids: vec![stored.api_key_id],
         profile_ids: vec!["p".to_owned()],
+        ..Default::default()
     };
     let failure = Failure::from(system.keys.batch_assign_profiles(batch).await.expect_err("not found"));
     assert_eq!(failure.reason, "KEY_NOT_FOUND");
@@ -352,11 +356,16 @@ async fn a_disabled_key_may_be_taken_away_and_not_be_given() {
     let mut api_key = stored.clone();
     api_key.set_state(proto::keyvault::api_key::State::Disabled);
     let update_mask = Some(prost_types::FieldMask { paths: vec!["state".to_owned()] });
-    system.keys.update_api_key(UpdateApiKeyRequest { api_key: Some(api_key), update_mask }).await.expect("disabled");
+    system
+        .keys
+        .update_api_key(UpdateApiKeyRequest { api_key: Some(api_key), update_mask, ..Default::default() })
+        .await
+        .expect("disabled");
     let replace = |profiles: &[&str]| proto::keyvault::ReplaceProfilesRequest {
         organization_id: ORGANIZATION.to_owned(),
         api_key_id: stored.api_key_id.clone(),
         profile_ids: profiles.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     };
     let failure = Failure::from(system.keys.replace_profiles(replace(&["p1", "p3"])).await.expect_err("refused"));
     assert_eq!(failure.class(), "FailedPrecondition KEY_UNUSABLE");

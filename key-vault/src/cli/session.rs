@@ -59,6 +59,7 @@ impl Session {
                     material: Some(material::read(&material)?),
                     set_as_organization_default: default,
                     profile_ids: profiles,
+                    ..Default::default()
                 };
                 let key = self.keys.create_api_key(request).await?.into_inner().api_key;
                 self.print_key(key)
@@ -76,6 +77,7 @@ impl Session {
                     organization_id: self.organization_id.clone(),
                     api_key_id: id,
                     material: Some(material::read(&material)?),
+                    ..Default::default()
                 };
                 let key = self.keys.rotate_api_key(request).await?.into_inner().api_key;
                 self.print_key(key)
@@ -95,8 +97,11 @@ impl Session {
                 self.print_listing(&listing)
             }
             DefaultsCommand::Set { id } => {
-                let request =
-                    SetOrganizationDefaultRequest { organization_id: self.organization_id.clone(), api_key_id: id };
+                let request = SetOrganizationDefaultRequest {
+                    organization_id: self.organization_id.clone(),
+                    api_key_id: id,
+                    ..Default::default()
+                };
                 let key = self.keys.set_organization_default(request).await?.into_inner().api_key;
                 self.print_key(key)
             }
@@ -104,6 +109,7 @@ impl Session {
                 let request = ClearOrganizationDefaultRequest {
                     organization_id: self.organization_id.clone(),
                     provider: Provider::from(provider).into(),
+                    ..Default::default()
                 };
                 let cleared = self.keys.clear_organization_default(request).await?.into_inner();
                 match self.output {
@@ -129,7 +135,12 @@ impl Session {
                 Ok(())
             }
             ProfilesCommand::Assign { keys, profiles } => {
-                let request = BatchAssignProfilesRequest { organization_id, api_key_ids: keys, profile_ids: profiles };
+                let request = BatchAssignProfilesRequest {
+                    organization_id,
+                    api_key_ids: keys,
+                    profile_ids: profiles,
+                    ..Default::default()
+                };
                 let assigned = self.keys.batch_assign_profiles(request).await?.into_inner();
                 match self.output {
                     Output::Json => output::json("BatchAssignProfilesResponse", &assigned)?,
@@ -138,12 +149,22 @@ impl Session {
                 Ok(())
             }
             ProfilesCommand::Unassign { key, profiles } => {
-                let request = UnassignProfilesRequest { organization_id, api_key_id: key, profile_ids: profiles };
+                let request = UnassignProfilesRequest {
+                    organization_id,
+                    api_key_id: key,
+                    profile_ids: profiles,
+                    ..Default::default()
+                };
                 let key = self.keys.unassign_profiles(request).await?.into_inner().api_key;
                 self.print_key(key)
             }
             ProfilesCommand::Replace { key, profiles } => {
-                let request = ReplaceProfilesRequest { organization_id, api_key_id: key, profile_ids: profiles };
+                let request = ReplaceProfilesRequest {
+                    organization_id,
+                    api_key_id: key,
+                    profile_ids: profiles,
+                    ..Default::default()
+                };
                 let key = self.keys.replace_profiles(request).await?.into_inner().api_key;
                 self.print_key(key)
             }
@@ -200,6 +221,7 @@ impl Session {
         let request = UpdateApiKeyRequest {
             api_key: Some(api_key),
             update_mask: Some(FieldMask { paths: vec![field.to_owned()] }),
+            ..Default::default()
         };
         let key = self.keys.update_api_key(request).await?.into_inner().api_key;
         self.print_key(key)
@@ -219,7 +241,8 @@ impl Session {
                 bail!("nothing was deleted");
             }
         }
-        let request = DeleteApiKeyRequest { organization_id: self.organization_id.clone(), api_key_id: id };
+        let request =
+            DeleteApiKeyRequest { organization_id: self.organization_id.clone(), api_key_id: id, ..Default::default() };
         let deleted = self.keys.delete_api_key(request).await?.into_inner();
         match (self.output, deleted.api_key) {
             (Output::Json, api_key) => {

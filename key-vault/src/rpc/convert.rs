@@ -318,6 +318,7 @@ impl From<ApiKey> for pb::ApiKey {
             create_time: Some(timestamp(key.create_time)),
             update_time: Some(timestamp(key.update_time)),
             creator: key.creator,
+            ..Default::default()
         }
     }
 }
@@ -335,6 +336,7 @@ impl From<ResolvedKey> for pb::ResolveKeyResponse {
             api_key_id: key.id.map(|id| id.to_string()).unwrap_or_default(),
             version: key.version,
             source: types::Source::from(key.source).into(),
+            ..Default::default()
         }
     }
 }

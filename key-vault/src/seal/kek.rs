@@ -14,7 +14,7 @@ use super::{
     Bits256, Error,
     envelope::{self, AssociatedData, Layer, Wrapped},
     random_bits,
-    secrets_manager::{self, SecretsManager, WrappedKek},
+    secrets_manager::{self, Managers, SecretsManager, WrappedKek},
 };
 
 const CHECK_VALUE_LENGTH: usize = 8;
@@ -112,9 +112,9 @@ impl CheckedKek {
     }
 
     /// Has the secrets manager unwrap a stored KEK, and checks that it is the right one.
-    pub(crate) async fn open(record: &KekRecord, vault: Uuid, manager: &dyn SecretsManager) -> Result<Self, KekError> {
+    pub(crate) async fn open(record: &KekRecord, vault: Uuid, managers: &Managers) -> Result<Self, KekError> {
         let id = || record.id.clone();
-        let bits = manager
+        let bits = managers
             .unwrap(&record.wrapped, &secrets_manager::Context { vault, kek_id: &record.id })
             .await
             .map_err(|source| KekError::NotUnwrapped { id: id(), source })?;

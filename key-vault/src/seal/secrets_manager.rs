@@ -5,6 +5,8 @@
 
 mod local;
 
+use std::{fmt, sync::Arc, time::Duration};
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -15,11 +17,69 @@ pub(crate) use local::LocalKeyring;
 /// Wraps key encryption keys with a key that never enters the database.
 #[async_trait]
 pub(crate) trait SecretsManager: Send + Sync {
-    /// Encrypts a KEK, bound to its context.
+    /// Its kind, as the database and the configuration name it.
+    fn kind(&self) -> &'static str;
+
+    /// Encrypts a KEK with the current key, bound to its context.
     async fn wrap(&self, kek: &Bits256, context: &Context<'_>) -> Result<WrappedKek, Error>;
 
     /// Decrypts what [`SecretsManager::wrap`] made for the same context.
     async fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error>;
+
+    /// Asks how it is, without wrapping anything, and takes up what changed about it: other
+    /// keys in a file, an access token that must be renewed.
+    ///
+    /// `needed` are the key references of stored KEKs that it wrapped. A change that would
+    /// lose one of them is not taken up.
+    async fn check(&self, needed: &[String]) -> Result<(), Error>;
+
+    /// How long until it wants to be checked again.
+    fn check_after(&self) -> Duration;
+}
+
+/// The configured secrets manager, and those that only unwrap what they once wrapped.
+///
+/// The row of a KEK says which of them is asked. There is no other way from one to another.
+#[derive(Clone)]
+pub(crate) struct Managers {
+    configured: Arc<dyn SecretsManager>,
+    unwrap_only: Vec<Arc<dyn SecretsManager>>,
+}
+
+impl fmt::Debug for Managers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Managers").field(&self.kinds()).finish()
+    }
+}
+
+impl Managers {
+    /// `configured` wraps; all of them unwrap.
+    pub(crate) fn new(configured: Arc<dyn SecretsManager>, unwrap_only: Vec<Arc<dyn SecretsManager>>) -> Self {
+        Self { configured, unwrap_only }
+    }
+
+    /// The one that wraps.
+    pub(crate) fn configured(&self) -> &dyn SecretsManager {
+        self.configured.as_ref()
+    }
+
+    /// All of them, the configured one first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &dyn SecretsManager> {
+        std::iter::once(&self.configured).chain(&self.unwrap_only).map(Arc::as_ref)
+    }
+
+    /// The kinds of all of them.
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        self.all().map(SecretsManager::kind).collect()
+    }
+
+    /// Decrypts a KEK with the secrets manager that wrapped it.
+    pub(crate) async fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error> {
+        match self.all().find(|manager| manager.kind() == wrapped.manager) {
+            Some(manager) => manager.unwrap(wrapped, context).await,
+            None => Err(Error::OtherManager { found: wrapped.manager.clone(), configured: self.configured.kind() }),
+        }
+    }
 }
 
 /// What a wrapped KEK is bound to.

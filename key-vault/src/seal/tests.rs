@@ -1,8 +1,13 @@
-use super::{secrets_manager::LocalKeyring, *};
+use std::sync::Arc;
+
+use super::{
+    secrets_manager::{LocalKeyring, Managers},
+    *,
+};
 
 struct World {
     _folder: tempfile::TempDir,
-    keyring: LocalKeyring,
+    managers: Managers,
 }
 
 impl World {
@@ -11,11 +16,11 @@ impl World {
         let path = folder.path().join("keyring");
         LocalKeyring::create(&path).unwrap();
         let keyring = LocalKeyring::load(&path).unwrap();
-        Self { _folder: folder, keyring }
+        Self { _folder: folder, managers: Managers::new(Arc::new(keyring), Vec::new()) }
     }
 
     async fn sealer(&self, vault: Uuid) -> Sealer {
-        let (kek, _) = CheckedKek::create("kek-1".to_owned(), vault, &self.keyring).await.unwrap();
+        let (kek, _) = CheckedKek::create("kek-1".to_owned(), vault, self.managers.configured()).await.unwrap();
         let fingerprint_key = Sealer::new_fingerprint_key(vault, &kek).unwrap();
         Sealer::new(vault, [kek], "kek-1".to_owned(), &fingerprint_key).unwrap()
     }
@@ -113,22 +118,22 @@ async fn equal_keys_are_sealed_differently_and_have_equal_fingerprints() {
 async fn a_wrong_kek_is_told_from_a_wrong_canary_and_a_wrong_keyring() {
     let world = World::new();
     let vault = Uuid::new_v4();
-    let (_, record) = CheckedKek::create("kek-1".to_owned(), vault, &world.keyring).await.unwrap();
-    assert!(CheckedKek::open(&record, vault, &world.keyring).await.is_ok());
+    let (_, record) = CheckedKek::create("kek-1".to_owned(), vault, world.managers.configured()).await.unwrap();
+    assert!(CheckedKek::open(&record, vault, &world.managers).await.is_ok());
 
     let other_bytes = KekRecord { check_value: vec![0; 8], ..record.clone() };
-    let error = CheckedKek::open(&other_bytes, vault, &world.keyring).await.unwrap_err();
+    let error = CheckedKek::open(&other_bytes, vault, &world.managers).await.unwrap_err();
     assert!(matches!(error, KekError::WrongBytes { .. }), "{error:?}");
 
     let mut changed = record.clone();
     *changed.canary.last_mut().unwrap() ^= 1;
-    let error = CheckedKek::open(&changed, vault, &world.keyring).await.unwrap_err();
+    let error = CheckedKek::open(&changed, vault, &world.managers).await.unwrap_err();
     assert!(matches!(error, KekError::WrongCanary { .. }), "{error:?}");
 
     let elsewhere = World::new();
-    let error = CheckedKek::open(&record, vault, &elsewhere.keyring).await.unwrap_err();
+    let error = CheckedKek::open(&record, vault, &elsewhere.managers).await.unwrap_err();
     assert!(matches!(error, KekError::NotUnwrapped { .. }), "{error:?}");
 
-    let error = CheckedKek::open(&record, Uuid::new_v4(), &world.keyring).await.unwrap_err();
+    let error = CheckedKek::open(&record, Uuid::new_v4(), &world.managers).await.unwrap_err();
     assert!(matches!(error, KekError::NotUnwrapped { .. }), "{error:?}");
 }

@@ -7,7 +7,10 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    seal::{self, Binding, CheckedKek, KekError, Sealer, secrets_manager::SecretsManager},
+    seal::{
+        self, Binding, CheckedKek, KekError, Sealer,
+        secrets_manager::{Managers, SecretsManager},
+    },
     store::{self, Meta, Store},
 };
 
@@ -44,10 +47,10 @@ pub(crate) enum UnsealError {
 }
 
 /// Sets up a new database, or opens the KEKs of an old one and checks them.
-pub(crate) async fn unseal(store: &Store, manager: &dyn SecretsManager) -> Result<Sealer, UnsealError> {
+pub(crate) async fn unseal(store: &Store, managers: &Managers) -> Result<Sealer, UnsealError> {
     let meta = match store.meta().await? {
         Some(meta) => meta,
-        None => initialize(store, manager).await?,
+        None => initialize(store, managers.configured()).await?,
     };
     let mut keks = Vec::new();
     let mut primaries = Vec::new();
@@ -55,7 +58,7 @@ pub(crate) async fn unseal(store: &Store, manager: &dyn SecretsManager) -> Resul
         if kek.primary {
             primaries.push(kek.record.id.clone());
         }
-        keks.push(CheckedKek::open(&kek.record, meta.vault, manager).await?);
+        keks.push(CheckedKek::open(&kek.record, meta.vault, managers).await?);
     }
     for (kek_id, count) in store.kek_references().await? {
         if !keks.iter().any(|kek| kek.id() == kek_id) {

@@ -44,6 +44,15 @@ pub struct ApiKey {
     /// Output only. The principal that created it.
     #[prost(string, tag = "13")]
     pub creator: ::prost::alloc::string::String,
+    /// Output only. Changes with any other field. Opaque.
+    #[prost(string, tag = "14")]
+    pub etag: ::prost::alloc::string::String,
+    /// Output only. The previous version, whose material is still kept. 0 if none is.
+    #[prost(int64, tag = "15")]
+    pub previous_version: i64,
+    /// Output only. Until when it is kept. Absent if none is.
+    #[prost(message, optional, tag = "16")]
+    pub previous_expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// Nested message and enum types in `ApiKey`.
 pub mod api_key {
@@ -122,6 +131,9 @@ pub struct CreateApiKeyRequest {
     /// Duplicates count once; at most 1,000.
     #[prost(string, repeated, tag = "6")]
     pub profile_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "7")]
+    pub request_id: ::prost::alloc::string::String,
 }
 /// Response for `CreateApiKey`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -202,6 +214,12 @@ pub struct UpdateApiKeyRequest {
     /// Required, not empty: `display_name`, `state` or both.
     #[prost(message, optional, tag = "2")]
     pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `UpdateApiKey`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -222,10 +240,43 @@ pub struct RotateApiKeyRequest {
     /// Required. The new material.
     #[prost(message, optional, tag = "3")]
     pub material: ::core::option::Option<KeyMaterial>,
+    /// How long the previous material is kept, whole seconds, at most 30 days. Absent is 24
+    /// hours; 0 destroys it at once, as is right for a key that leaked.
+    #[prost(message, optional, tag = "4")]
+    pub keep_previous_for: ::core::option::Option<::prost_types::Duration>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "5")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "6")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `RotateApiKey`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RotateApiKeyResponse {
+    /// The key as it is now.
+    #[prost(message, optional, tag = "1")]
+    pub api_key: ::core::option::Option<ApiKey>,
+}
+/// Request for `RollbackApiKey`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackApiKeyRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// Required.
+    #[prost(string, tag = "2")]
+    pub api_key_id: ::prost::alloc::string::String,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// Response for `RollbackApiKey`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackApiKeyResponse {
     /// The key as it is now.
     #[prost(message, optional, tag = "1")]
     pub api_key: ::core::option::Option<ApiKey>,
@@ -239,6 +290,12 @@ pub struct DeleteApiKeyRequest {
     /// Required.
     #[prost(string, tag = "2")]
     pub api_key_id: ::prost::alloc::string::String,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `DeleteApiKey`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -257,6 +314,12 @@ pub struct SetOrganizationDefaultRequest {
     /// Required. The provider is the key's.
     #[prost(string, tag = "2")]
     pub api_key_id: ::prost::alloc::string::String,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "4")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `SetOrganizationDefault`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -274,6 +337,9 @@ pub struct ClearOrganizationDefaultRequest {
     /// Required.
     #[prost(enumeration = "super::super::types::v1::Provider", tag = "2")]
     pub provider: i32,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "3")]
+    pub request_id: ::prost::alloc::string::String,
 }
 /// Response for `ClearOrganizationDefault`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -294,6 +360,12 @@ pub struct AssignProfilesRequest {
     /// Required, 1 to 1,000. Duplicates count once.
     #[prost(string, repeated, tag = "3")]
     pub profile_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `AssignProfiles`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -314,6 +386,12 @@ pub struct UnassignProfilesRequest {
     /// Required, 1 to 1,000. Duplicates count once.
     #[prost(string, repeated, tag = "3")]
     pub profile_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `UnassignProfiles`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -334,6 +412,12 @@ pub struct ReplaceProfilesRequest {
     /// The whole list, 0 to 1,000. Duplicates count once.
     #[prost(string, repeated, tag = "3")]
     pub profile_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Refuses the call if the key has changed since. `ApiKey.etag`, or empty.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
 }
 /// Response for `ReplaceProfiles`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -354,6 +438,9 @@ pub struct BatchAssignProfilesRequest {
     /// Required, 1 to 1,000. Duplicates count once.
     #[prost(string, repeated, tag = "3")]
     pub profile_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Makes a repeat harmless. A UUID, or empty.
+    #[prost(string, tag = "4")]
+    pub request_id: ::prost::alloc::string::String,
 }
 /// Response for `BatchAssignProfiles`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -425,6 +512,12 @@ pub struct ResolveKeyResponse {
     /// The step that chose it.
     #[prost(enumeration = "super::super::types::v1::Source", tag = "4")]
     pub source: i32,
+    /// The revision of the vault that this answer is of. Changes after it may make it wrong.
+    #[prost(int64, tag = "5")]
+    pub revision: i64,
+    /// How long the key may be used without asking again: 60 seconds.
+    #[prost(message, optional, tag = "6")]
+    pub lease_duration: ::core::option::Option<::prost_types::Duration>,
 }
 /// Request for `ExplainResolution`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -520,6 +613,430 @@ pub mod resolution_step {
         }
     }
 }
+/// Request for `WatchKeyChanges`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchKeyChangesRequest {
+    /// Streams the changes after this revision. Absent streams those from now on; 0 streams
+    /// all. Refused with OUT_OF_RANGE if some of them are no longer kept, or if the revision
+    /// has not been reached.
+    #[prost(int64, optional, tag = "1")]
+    pub from_revision: ::core::option::Option<i64>,
+    /// The epoch that `from_revision` is of, as a heartbeat said. Refused with OUT_OF_RANGE if
+    /// the vault's is another: its database was restored. Empty is not compared.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+}
+/// Response for `WatchKeyChanges`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchKeyChangesResponse {
+    /// Exactly one is set. Ignore a response in which you know none.
+    #[prost(oneof = "watch_key_changes_response::Event", tags = "1, 2")]
+    pub event: ::core::option::Option<watch_key_changes_response::Event>,
+}
+/// Nested message and enum types in `WatchKeyChangesResponse`.
+pub mod watch_key_changes_response {
+    /// Exactly one is set. Ignore a response in which you know none.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Event {
+        /// Something changed.
+        #[prost(message, tag = "1")]
+        Change(super::KeyChange),
+        /// Nothing further has.
+        #[prost(message, tag = "2")]
+        Heartbeat(super::Heartbeat),
+    }
+}
+/// One mutation of an organization's keys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyChange {
+    /// One higher than that of the change before.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    /// Whose keys.
+    #[prost(string, tag = "2")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// What was done.
+    #[prost(enumeration = "key_change::Kind", tag = "3")]
+    pub kind: i32,
+    /// The providers whose resolutions may differ now.
+    #[prost(enumeration = "super::super::types::v1::Provider", repeated, tag = "4")]
+    pub providers: ::prost::alloc::vec::Vec<i32>,
+    /// The keys of which a field changed, those that lost a link to another included.
+    #[prost(string, repeated, tag = "5")]
+    pub api_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `KeyChange`.
+pub mod key_change {
+    /// What was done. May grow; treat an unknown value as a change of everything named.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// Not said. Never sent.
+        Unspecified = 0,
+        /// A key was created.
+        Created = 1,
+        /// A key's name or state changed.
+        Updated = 2,
+        /// A key has other material: rotated, or rolled back.
+        Rotated = 3,
+        /// A key was destroyed.
+        Deleted = 4,
+        /// The organization has another default, or none.
+        DefaultChanged = 5,
+        /// Profiles have other keys, or none.
+        ProfilesChanged = 6,
+        /// The kept previous material of a key was destroyed. No resolution changes.
+        PreviousDestroyed = 7,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "KIND_UNSPECIFIED",
+                Self::Created => "KIND_CREATED",
+                Self::Updated => "KIND_UPDATED",
+                Self::Rotated => "KIND_ROTATED",
+                Self::Deleted => "KIND_DELETED",
+                Self::DefaultChanged => "KIND_DEFAULT_CHANGED",
+                Self::ProfilesChanged => "KIND_PROFILES_CHANGED",
+                Self::PreviousDestroyed => "KIND_PREVIOUS_DESTROYED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KIND_UNSPECIFIED" => Some(Self::Unspecified),
+                "KIND_CREATED" => Some(Self::Created),
+                "KIND_UPDATED" => Some(Self::Updated),
+                "KIND_ROTATED" => Some(Self::Rotated),
+                "KIND_DELETED" => Some(Self::Deleted),
+                "KIND_DEFAULT_CHANGED" => Some(Self::DefaultChanged),
+                "KIND_PROFILES_CHANGED" => Some(Self::ProfilesChanged),
+                "KIND_PREVIOUS_DESTROYED" => Some(Self::PreviousDestroyed),
+                _ => None,
+            }
+        }
+    }
+}
+/// A sign of life, and where the watcher stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heartbeat {
+    /// All changes up to this revision have been sent.
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    /// The history that revisions count. Another epoch means another history.
+    #[prost(string, tag = "2")]
+    pub epoch: ::prost::alloc::string::String,
+}
+/// Request for `GetSealStatus`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSealStatusRequest {}
+/// Response for `GetSealStatus`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSealStatusResponse {
+    /// Whether this replica cannot seal and open keys.
+    #[prost(bool, tag = "1")]
+    pub sealed: bool,
+    /// Why it is sealed, and what to do. Empty if it is not.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// The vault that the database belongs to. Empty if that is not known.
+    #[prost(string, tag = "3")]
+    pub vault_id: ::prost::alloc::string::String,
+    /// The history that revisions count.
+    #[prost(string, tag = "4")]
+    pub epoch: ::prost::alloc::string::String,
+    /// The last change.
+    #[prost(int64, tag = "5")]
+    pub revision: i64,
+    /// The configured secrets manager.
+    #[prost(message, optional, tag = "6")]
+    pub secrets_manager: ::core::option::Option<SecretsManagerStatus>,
+    /// The key encryption keys, oldest first.
+    #[prost(message, repeated, tag = "7")]
+    pub key_encryption_keys: ::prost::alloc::vec::Vec<KeyEncryptionKey>,
+    /// The replicas that are alive, this one included.
+    #[prost(message, repeated, tag = "8")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// The replica that answers.
+    #[prost(string, tag = "9")]
+    pub replica_id: ::prost::alloc::string::String,
+    /// Stored versions that did not open when they were last checked.
+    #[prost(int64, tag = "10")]
+    pub undecryptable_versions: i64,
+}
+/// A secrets manager, as a replica sees it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretsManagerStatus {
+    /// Its kind: `local` or `transit`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// Whether it answered when it was last asked. A running replica does not need it.
+    #[prost(bool, tag = "2")]
+    pub healthy: bool,
+    /// What is wrong with it. Empty if nothing is.
+    #[prost(string, tag = "3")]
+    pub problem: ::prost::alloc::string::String,
+    /// When it was last well.
+    #[prost(message, optional, tag = "4")]
+    pub last_healthy_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// A key encryption key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyEncryptionKey {
+    /// Its id. Never reused.
+    #[prost(string, tag = "1")]
+    pub kek_id: ::prost::alloc::string::String,
+    /// What it is for.
+    #[prost(enumeration = "key_encryption_key::State", tag = "2")]
+    pub state: i32,
+    /// The kind of the secrets manager that wrapped it.
+    #[prost(string, tag = "3")]
+    pub secrets_manager: ::prost::alloc::string::String,
+    /// The key of the secrets manager that wrapped it.
+    #[prost(string, tag = "4")]
+    pub key_ref: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "5")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it has wrapped. It refuses at 3,865,470,566.
+    #[prost(int64, tag = "6")]
+    pub wrap_count: i64,
+    /// How many stored versions need it.
+    #[prost(int64, tag = "7")]
+    pub version_count: i64,
+}
+/// Nested message and enum types in `KeyEncryptionKey`.
+pub mod key_encryption_key {
+    /// What it is for now.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// Not said. Never sent.
+        Unspecified = 0,
+        /// Being made known to the replicas; opens only.
+        Pending = 1,
+        /// Seals. There is exactly one.
+        Primary = 2,
+        /// Opens what it sealed before.
+        DecryptOnly = 3,
+        /// Nothing needs it any more. Kept for backups.
+        Retired = 4,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Pending => "STATE_PENDING",
+                Self::Primary => "STATE_PRIMARY",
+                Self::DecryptOnly => "STATE_DECRYPT_ONLY",
+                Self::Retired => "STATE_RETIRED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "STATE_PENDING" => Some(Self::Pending),
+                "STATE_PRIMARY" => Some(Self::Primary),
+                "STATE_DECRYPT_ONLY" => Some(Self::DecryptOnly),
+                "STATE_RETIRED" => Some(Self::Retired),
+                _ => None,
+            }
+        }
+    }
+}
+/// A process that serves this vault.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    /// Its id: another one at each start.
+    #[prost(string, tag = "1")]
+    pub replica_id: ::prost::alloc::string::String,
+    /// When it was last heard of.
+    #[prost(message, optional, tag = "2")]
+    pub seen_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The key encryption keys that it knows.
+    #[prost(string, repeated, tag = "3")]
+    pub kek_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The kinds of secrets managers that it has.
+    #[prost(string, repeated, tag = "4")]
+    pub secrets_managers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Request for `RotateKeyEncryptionKey`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateKeyEncryptionKeyRequest {
+    /// How far to go.
+    #[prost(enumeration = "rotate_key_encryption_key_request::Step", tag = "1")]
+    pub step: i32,
+}
+/// Nested message and enum types in `RotateKeyEncryptionKeyRequest`.
+pub mod rotate_key_encryption_key_request {
+    /// How far to go.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Step {
+        /// Both steps, with a wait of up to ten seconds between them.
+        Unspecified = 0,
+        /// Only make the new key.
+        Add = 1,
+        /// Only let it seal, or be refused at once.
+        Promote = 2,
+    }
+    impl Step {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STEP_UNSPECIFIED",
+                Self::Add => "STEP_ADD",
+                Self::Promote => "STEP_PROMOTE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STEP_UNSPECIFIED" => Some(Self::Unspecified),
+                "STEP_ADD" => Some(Self::Add),
+                "STEP_PROMOTE" => Some(Self::Promote),
+                _ => None,
+            }
+        }
+    }
+}
+/// Response for `RotateKeyEncryptionKey`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateKeyEncryptionKeyResponse {
+    /// The key encryption key that was added or promoted.
+    #[prost(message, optional, tag = "1")]
+    pub key_encryption_key: ::core::option::Option<KeyEncryptionKey>,
+}
+/// Request for `GetRewrapStatus`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRewrapStatusRequest {}
+/// Response for `GetRewrapStatus`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRewrapStatusResponse {
+    /// What it came to so far.
+    #[prost(enumeration = "get_rewrap_status_response::State", tag = "1")]
+    pub state: i32,
+    /// The key encryption key that seals.
+    #[prost(string, tag = "2")]
+    pub kek_id: ::prost::alloc::string::String,
+    /// How many stored versions there are.
+    #[prost(int64, tag = "3")]
+    pub total_count: i64,
+    /// How many of them are under another key.
+    #[prost(int64, tag = "4")]
+    pub remaining_count: i64,
+    /// How many of those were tried and do not open.
+    #[prost(int64, tag = "5")]
+    pub failed_count: i64,
+    /// When the current key was promoted. Absent for a vault's first.
+    #[prost(message, optional, tag = "6")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Nested message and enum types in `GetRewrapStatusResponse`.
+pub mod get_rewrap_status_response {
+    /// What it came to so far.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// Not said. Never sent.
+        Unspecified = 0,
+        /// Every stored version is under the current key.
+        Done = 1,
+        /// Versions are being wrapped anew.
+        Running = 2,
+        /// All are but those that do not open, which keep their old key alive.
+        Incomplete = 3,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Done => "STATE_DONE",
+                Self::Running => "STATE_RUNNING",
+                Self::Incomplete => "STATE_INCOMPLETE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "STATE_DONE" => Some(Self::Done),
+                "STATE_RUNNING" => Some(Self::Running),
+                "STATE_INCOMPLETE" => Some(Self::Incomplete),
+                _ => None,
+            }
+        }
+    }
+}
+/// Request for `RewrapKeyEncryptionKeys`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RewrapKeyEncryptionKeysRequest {}
+/// Response for `RewrapKeyEncryptionKeys`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RewrapKeyEncryptionKeysResponse {
+    /// How many key encryption keys were wrapped anew.
+    #[prost(int32, tag = "1")]
+    pub rewrapped_count: i32,
+    /// How many there are.
+    #[prost(int32, tag = "2")]
+    pub total_count: i32,
+}
 /// Values of `google.rpc.ErrorInfo.reason` in the domain `keyvault.archestra`. On the
 /// wire a reason has no `ERROR_REASON_` prefix. Reasons are only ever added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -542,14 +1059,41 @@ pub enum ErrorReason {
     KeyUnusable = 4,
     /// UNAVAILABLE. The database did not answer or is busy; the call is safe to retry.
     StoreUnavailable = 5,
-    /// UNAVAILABLE. The vault cannot seal now: its key encryption key is used up or
-    /// gone. An operator must look.
+    /// UNAVAILABLE. This replica cannot open or seal keys: it waits for its secrets manager,
+    /// or its key encryption key is used up. `GetSealStatus` says why.
     VaultSealed = 6,
     /// UNAUTHENTICATED. The caller did not say who it is.
     CallerUnauthenticated = 7,
     /// RESOURCE_EXHAUSTED. The request is larger than the vault reads: 256 KiB. Metadata:
     /// `limit`, in bytes.
     RequestTooLarge = 8,
+    /// INVALID_ARGUMENT. The caller has used this `request_id` for another request within 24
+    /// hours. Metadata: `request_id`.
+    RequestIdReused = 9,
+    /// ABORTED. The key has changed since the caller read it: read it again, and decide again.
+    /// Metadata: `api_key_id`, `etag` (the current one).
+    EtagMismatch = 10,
+    /// FAILED_PRECONDITION. No previous material of the key is kept. Metadata: `api_key_id`.
+    NoPreviousVersion = 11,
+    /// OUT_OF_RANGE. The changes that the watcher asks for are not kept, or are of another
+    /// history: drop everything, watch anew. Metadata: `revision` (the current one), `epoch`.
+    RevisionCompacted = 12,
+    /// RESOURCE_EXHAUSTED. This replica has as many watchers as it serves; try another.
+    /// Metadata: `limit`.
+    Overloaded = 13,
+    /// UNAVAILABLE. The replica stops; another one answers.
+    ShuttingDown = 14,
+    /// FAILED_PRECONDITION. A live replica does not know the new key encryption key yet, and
+    /// could not open what it seals. Metadata: `kek_id`, `replicas`.
+    KekNotDistributed = 15,
+    /// FAILED_PRECONDITION. No key encryption key waits to be promoted: add one first.
+    NoPendingKek = 16,
+    /// UNAVAILABLE. The secrets manager does not answer or refuses. Stored keys open all the
+    /// same. Metadata: `secrets_manager`.
+    SecretsManagerUnavailable = 17,
+    /// FAILED_PRECONDITION. A live replica does not have the configured secrets manager, and
+    /// could not start again. Metadata: `secrets_manager`, `replicas`.
+    SecretsManagerNotEverywhere = 18,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -567,6 +1111,18 @@ impl ErrorReason {
             Self::VaultSealed => "ERROR_REASON_VAULT_SEALED",
             Self::CallerUnauthenticated => "ERROR_REASON_CALLER_UNAUTHENTICATED",
             Self::RequestTooLarge => "ERROR_REASON_REQUEST_TOO_LARGE",
+            Self::RequestIdReused => "ERROR_REASON_REQUEST_ID_REUSED",
+            Self::EtagMismatch => "ERROR_REASON_ETAG_MISMATCH",
+            Self::NoPreviousVersion => "ERROR_REASON_NO_PREVIOUS_VERSION",
+            Self::RevisionCompacted => "ERROR_REASON_REVISION_COMPACTED",
+            Self::Overloaded => "ERROR_REASON_OVERLOADED",
+            Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
+            Self::KekNotDistributed => "ERROR_REASON_KEK_NOT_DISTRIBUTED",
+            Self::NoPendingKek => "ERROR_REASON_NO_PENDING_KEK",
+            Self::SecretsManagerUnavailable => "ERROR_REASON_SECRETS_MANAGER_UNAVAILABLE",
+            Self::SecretsManagerNotEverywhere => {
+                "ERROR_REASON_SECRETS_MANAGER_NOT_EVERYWHERE"
+            }
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -581,6 +1137,20 @@ impl ErrorReason {
             "ERROR_REASON_VAULT_SEALED" => Some(Self::VaultSealed),
             "ERROR_REASON_CALLER_UNAUTHENTICATED" => Some(Self::CallerUnauthenticated),
             "ERROR_REASON_REQUEST_TOO_LARGE" => Some(Self::RequestTooLarge),
+            "ERROR_REASON_REQUEST_ID_REUSED" => Some(Self::RequestIdReused),
+            "ERROR_REASON_ETAG_MISMATCH" => Some(Self::EtagMismatch),
+            "ERROR_REASON_NO_PREVIOUS_VERSION" => Some(Self::NoPreviousVersion),
+            "ERROR_REASON_REVISION_COMPACTED" => Some(Self::RevisionCompacted),
+            "ERROR_REASON_OVERLOADED" => Some(Self::Overloaded),
+            "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
+            "ERROR_REASON_KEK_NOT_DISTRIBUTED" => Some(Self::KekNotDistributed),
+            "ERROR_REASON_NO_PENDING_KEK" => Some(Self::NoPendingKek),
+            "ERROR_REASON_SECRETS_MANAGER_UNAVAILABLE" => {
+                Some(Self::SecretsManagerUnavailable)
+            }
+            "ERROR_REASON_SECRETS_MANAGER_NOT_EVERYWHERE" => {
+                Some(Self::SecretsManagerNotEverywhere)
+            }
             _ => None,
         }
     }
@@ -600,11 +1170,19 @@ pub mod api_key_service_client {
     /// which profile uses which.
     ///
     /// Key material enters through `CreateApiKey` and `RotateApiKey`. No method of this
-    /// service returns it. Every mutation is one transaction: after an error nothing of
-    /// it has happened.
+    /// service returns it. Every mutation is one transaction and one revision: after an
+    /// error nothing of it has happened, with one exception. If the database is lost while
+    /// it commits, the failure says so (`outcome` is `unknown` in its metadata), and a repeat
+    /// with the same `request_id` settles it.
     ///
-    /// Every method may fail with UNAVAILABLE (STORE_UNAVAILABLE), which is safe to retry
-    /// unless the method says otherwise, and with INVALID_ARGUMENT (INVALID_FIELD), whose
+    /// Every mutation takes a `request_id`, a UUID of the caller's choice. A repeat by the
+    /// same caller within 24 hours changes nothing and returns the first answer; the same id
+    /// with another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). Every mutation of an
+    /// existing key takes an `etag`: if it is not the key's, the call is ABORTED
+    /// (ETAG_MISMATCH) and changes nothing. Both may be left empty.
+    ///
+    /// Every method may fail with UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED), which is safe
+    /// to retry with the same `request_id`, and with INVALID_ARGUMENT (INVALID_FIELD), whose
     /// `BadRequest` detail names the fields.
     #[derive(Debug, Clone)]
     pub struct ApiKeyServiceClient<T> {
@@ -692,9 +1270,9 @@ pub mod api_key_service_client {
         /// assigning it replaces the key that each profile had for that provider.
         ///
         /// Caller: admin.
-        /// Not idempotent: a repeat makes a second key.
-        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), UNAVAILABLE (STORE_UNAVAILABLE,
-        /// VAULT_SEALED).
+        /// Idempotent with a `request_id`; without one a repeat makes a second key.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), UNAVAILABLE
+        /// (STORE_UNAVAILABLE, VAULT_SEALED).
         pub async fn create_api_key(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateApiKeyRequest>,
@@ -827,13 +1405,15 @@ pub mod api_key_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Replaces the material of a key. Its id and its links stay, its version rises by
-        /// one, and the previous material is destroyed.
+        /// Replaces the material of a key. Its id and its links stay and its version rises by
+        /// one. The previous material is kept, sealed and unused, for `keep_previous_for`;
+        /// what was kept before it is destroyed.
         ///
         /// Caller: admin.
-        /// Not idempotent: a repeat makes a further version.
-        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (KEY_NOT_FOUND),
-        /// UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED).
+        /// Idempotent with a `request_id`; without one a repeat makes a further version.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), NOT_FOUND
+        /// (KEY_NOT_FOUND), ABORTED (ETAG_MISMATCH), UNAVAILABLE (STORE_UNAVAILABLE,
+        /// VAULT_SEALED).
         pub async fn rotate_api_key(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateApiKeyRequest>,
@@ -859,6 +1439,44 @@ pub mod api_key_service_client {
                     GrpcMethod::new(
                         "archestra.keyvault.v1.ApiKeyService",
                         "RotateApiKey",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Brings the kept previous material of a key back, as a new version. The material that
+        /// it replaces is kept in turn for 24 hours, so that a rollback can be rolled back.
+        ///
+        /// Caller: admin.
+        /// Idempotent with a `request_id`; without one a repeat goes back again.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), NOT_FOUND
+        /// (KEY_NOT_FOUND), FAILED_PRECONDITION (NO_PREVIOUS_VERSION: nothing is kept any
+        /// more; KEY_UNUSABLE: what is kept does not open), ABORTED (ETAG_MISMATCH), UNAVAILABLE
+        /// (STORE_UNAVAILABLE, VAULT_SEALED).
+        pub async fn rollback_api_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RollbackApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackApiKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.ApiKeyService/RollbackApiKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.ApiKeyService",
+                        "RollbackApiKey",
                     ),
                 );
             self.inner.unary(req, path, codec).await
@@ -1168,9 +1786,9 @@ pub mod api_key_service_server {
         /// assigning it replaces the key that each profile had for that provider.
         ///
         /// Caller: admin.
-        /// Not idempotent: a repeat makes a second key.
-        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), UNAVAILABLE (STORE_UNAVAILABLE,
-        /// VAULT_SEALED).
+        /// Idempotent with a `request_id`; without one a repeat makes a second key.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), UNAVAILABLE
+        /// (STORE_UNAVAILABLE, VAULT_SEALED).
         async fn create_api_key(
             &self,
             request: tonic::Request<super::CreateApiKeyRequest>,
@@ -1221,18 +1839,36 @@ pub mod api_key_service_server {
             tonic::Response<super::UpdateApiKeyResponse>,
             tonic::Status,
         >;
-        /// Replaces the material of a key. Its id and its links stay, its version rises by
-        /// one, and the previous material is destroyed.
+        /// Replaces the material of a key. Its id and its links stay and its version rises by
+        /// one. The previous material is kept, sealed and unused, for `keep_previous_for`;
+        /// what was kept before it is destroyed.
         ///
         /// Caller: admin.
-        /// Not idempotent: a repeat makes a further version.
-        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (KEY_NOT_FOUND),
-        /// UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED).
+        /// Idempotent with a `request_id`; without one a repeat makes a further version.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), NOT_FOUND
+        /// (KEY_NOT_FOUND), ABORTED (ETAG_MISMATCH), UNAVAILABLE (STORE_UNAVAILABLE,
+        /// VAULT_SEALED).
         async fn rotate_api_key(
             &self,
             request: tonic::Request<super::RotateApiKeyRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RotateApiKeyResponse>,
+            tonic::Status,
+        >;
+        /// Brings the kept previous material of a key back, as a new version. The material that
+        /// it replaces is kept in turn for 24 hours, so that a rollback can be rolled back.
+        ///
+        /// Caller: admin.
+        /// Idempotent with a `request_id`; without one a repeat goes back again.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD, REQUEST_ID_REUSED), NOT_FOUND
+        /// (KEY_NOT_FOUND), FAILED_PRECONDITION (NO_PREVIOUS_VERSION: nothing is kept any
+        /// more; KEY_UNUSABLE: what is kept does not open), ABORTED (ETAG_MISMATCH), UNAVAILABLE
+        /// (STORE_UNAVAILABLE, VAULT_SEALED).
+        async fn rollback_api_key(
+            &self,
+            request: tonic::Request<super::RollbackApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackApiKeyResponse>,
             tonic::Status,
         >;
         /// Destroys a key: its material, its place as the default and its assignments go in
@@ -1348,11 +1984,19 @@ pub mod api_key_service_server {
     /// which profile uses which.
     ///
     /// Key material enters through `CreateApiKey` and `RotateApiKey`. No method of this
-    /// service returns it. Every mutation is one transaction: after an error nothing of
-    /// it has happened.
+    /// service returns it. Every mutation is one transaction and one revision: after an
+    /// error nothing of it has happened, with one exception. If the database is lost while
+    /// it commits, the failure says so (`outcome` is `unknown` in its metadata), and a repeat
+    /// with the same `request_id` settles it.
     ///
-    /// Every method may fail with UNAVAILABLE (STORE_UNAVAILABLE), which is safe to retry
-    /// unless the method says otherwise, and with INVALID_ARGUMENT (INVALID_FIELD), whose
+    /// Every mutation takes a `request_id`, a UUID of the caller's choice. A repeat by the
+    /// same caller within 24 hours changes nothing and returns the first answer; the same id
+    /// with another request is INVALID_ARGUMENT (REQUEST_ID_REUSED). Every mutation of an
+    /// existing key takes an `etag`: if it is not the key's, the call is ABORTED
+    /// (ETAG_MISMATCH) and changes nothing. Both may be left empty.
+    ///
+    /// Every method may fail with UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED), which is safe
+    /// to retry with the same `request_id`, and with INVALID_ARGUMENT (INVALID_FIELD), whose
     /// `BadRequest` detail names the fields.
     #[derive(Debug)]
     pub struct ApiKeyServiceServer<T> {
@@ -1640,6 +2284,52 @@ pub mod api_key_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateApiKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/archestra.keyvault.v1.ApiKeyService/RollbackApiKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RollbackApiKeySvc<T: ApiKeyService>(pub Arc<T>);
+                    impl<
+                        T: ApiKeyService,
+                    > tonic::server::UnaryService<super::RollbackApiKeyRequest>
+                    for RollbackApiKeySvc<T> {
+                        type Response = super::RollbackApiKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RollbackApiKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ApiKeyService>::rollback_api_key(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RollbackApiKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2238,6 +2928,49 @@ pub mod key_resolution_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Streams what changes, so that a cache of resolved keys can be kept right: every
+        /// change once, in the order of revisions and without gaps, and a heartbeat at the start
+        /// and at least every five seconds. Every replica tells of every change.
+        ///
+        /// The stream does not end by itself. Resume it from the revision of the last change or
+        /// heartbeat that was read, with the epoch of the heartbeat. After OUT_OF_RANGE drop
+        /// everything that was derived from earlier answers and watch anew, without
+        /// `from_revision`.
+        ///
+        /// Caller: gateway.
+        /// Idempotent; reads only.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (REVISION_COMPACTED),
+        /// RESOURCE_EXHAUSTED (OVERLOADED: this replica has as many watchers as it serves),
+        /// UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED, SHUTTING_DOWN).
+        pub async fn watch_key_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchKeyChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchKeyChangesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.KeyResolutionService/WatchKeyChanges",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.KeyResolutionService",
+                        "WatchKeyChanges",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2282,6 +3015,33 @@ pub mod key_resolution_service_server {
             request: tonic::Request<super::ExplainResolutionRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ExplainResolutionResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchKeyChanges method.
+        type WatchKeyChangesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchKeyChangesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams what changes, so that a cache of resolved keys can be kept right: every
+        /// change once, in the order of revisions and without gaps, and a heartbeat at the start
+        /// and at least every five seconds. Every replica tells of every change.
+        ///
+        /// The stream does not end by itself. Resume it from the revision of the last change or
+        /// heartbeat that was read, with the epoch of the heartbeat. After OUT_OF_RANGE drop
+        /// everything that was derived from earlier answers and watch anew, without
+        /// `from_revision`.
+        ///
+        /// Caller: gateway.
+        /// Idempotent; reads only.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), OUT_OF_RANGE (REVISION_COMPACTED),
+        /// RESOURCE_EXHAUSTED (OVERLOADED: this replica has as many watchers as it serves),
+        /// UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED, SHUTTING_DOWN).
+        async fn watch_key_changes(
+            &self,
+            request: tonic::Request<super::WatchKeyChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchKeyChangesStream>,
             tonic::Status,
         >;
     }
@@ -2460,6 +3220,57 @@ pub mod key_resolution_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/archestra.keyvault.v1.KeyResolutionService/WatchKeyChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchKeyChangesSvc<T: KeyResolutionService>(pub Arc<T>);
+                    impl<
+                        T: KeyResolutionService,
+                    > tonic::server::ServerStreamingService<
+                        super::WatchKeyChangesRequest,
+                    > for WatchKeyChangesSvc<T> {
+                        type Response = super::WatchKeyChangesResponse;
+                        type ResponseStream = T::WatchKeyChangesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchKeyChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyResolutionService>::watch_key_changes(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchKeyChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -2497,6 +3308,639 @@ pub mod key_resolution_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "archestra.keyvault.v1.KeyResolutionService";
     impl<T> tonic::server::NamedService for KeyResolutionServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod vault_admin_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What the operator of the vault sees and does: seal, key encryption keys, secrets
+    /// managers. No method of it knows an organization.
+    #[derive(Debug, Clone)]
+    pub struct VaultAdminServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl VaultAdminServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> VaultAdminServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> VaultAdminServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            VaultAdminServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Says whether this replica can open keys, why not, and which replicas are alive.
+        ///
+        /// Answers while the vault is sealed. While the database is away, what only it knows is
+        /// left out.
+        ///
+        /// Caller: operator.
+        /// Idempotent; reads only.
+        /// Errors: none of its own.
+        pub async fn get_seal_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSealStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSealStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.VaultAdminService/GetSealStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.VaultAdminService",
+                        "GetSealStatus",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces the key encryption key that seals, in two steps, without downtime.
+        ///
+        /// STEP_ADD makes a new key, which the secrets manager wraps and which every replica
+        /// learns within seconds. STEP_PROMOTE lets it seal from now on and begins to wrap the
+        /// data keys of all stored versions anew; it is refused until every live replica has
+        /// reported that it knows the key, since a replica that does not could not open what
+        /// others seal. STEP_UNSPECIFIED does both, and waits up to ten seconds for the replicas.
+        ///
+        /// Caller: operator.
+        /// Idempotent: a key that waits to be promoted is taken up again, not added twice.
+        /// Errors: FAILED_PRECONDITION (KEK_NOT_DISTRIBUTED: a live replica does not know the
+        /// key; NO_PENDING_KEK: nothing to promote), UNAVAILABLE (STORE_UNAVAILABLE,
+        /// VAULT_SEALED, SECRETS_MANAGER_UNAVAILABLE).
+        pub async fn rotate_key_encryption_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateKeyEncryptionKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateKeyEncryptionKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.VaultAdminService/RotateKeyEncryptionKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.VaultAdminService",
+                        "RotateKeyEncryptionKey",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says how far the wrapping of data keys with the current key encryption key is.
+        ///
+        /// Caller: operator.
+        /// Idempotent; reads only.
+        /// Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+        pub async fn get_rewrap_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRewrapStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRewrapStatusResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.VaultAdminService/GetRewrapStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.VaultAdminService",
+                        "GetRewrapStatus",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has the configured secrets manager wrap every key encryption key anew with its
+        /// current key: after its key was rotated, or to move from another secrets manager,
+        /// which must still be configured to unwrap. Calls go on meanwhile.
+        ///
+        /// Caller: operator.
+        /// Idempotent: keys that are wrapped with its current key already stay as they are.
+        /// Errors: FAILED_PRECONDITION (SECRETS_MANAGER_NOT_EVERYWHERE: a live replica does not
+        /// have the configured secrets manager), UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED,
+        /// SECRETS_MANAGER_UNAVAILABLE).
+        pub async fn rewrap_key_encryption_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RewrapKeyEncryptionKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapKeyEncryptionKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.keyvault.v1.VaultAdminService/RewrapKeyEncryptionKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "archestra.keyvault.v1.VaultAdminService",
+                        "RewrapKeyEncryptionKeys",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod vault_admin_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with VaultAdminServiceServer.
+    #[async_trait]
+    pub trait VaultAdminService: std::marker::Send + std::marker::Sync + 'static {
+        /// Says whether this replica can open keys, why not, and which replicas are alive.
+        ///
+        /// Answers while the vault is sealed. While the database is away, what only it knows is
+        /// left out.
+        ///
+        /// Caller: operator.
+        /// Idempotent; reads only.
+        /// Errors: none of its own.
+        async fn get_seal_status(
+            &self,
+            request: tonic::Request<super::GetSealStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSealStatusResponse>,
+            tonic::Status,
+        >;
+        /// Replaces the key encryption key that seals, in two steps, without downtime.
+        ///
+        /// STEP_ADD makes a new key, which the secrets manager wraps and which every replica
+        /// learns within seconds. STEP_PROMOTE lets it seal from now on and begins to wrap the
+        /// data keys of all stored versions anew; it is refused until every live replica has
+        /// reported that it knows the key, since a replica that does not could not open what
+        /// others seal. STEP_UNSPECIFIED does both, and waits up to ten seconds for the replicas.
+        ///
+        /// Caller: operator.
+        /// Idempotent: a key that waits to be promoted is taken up again, not added twice.
+        /// Errors: FAILED_PRECONDITION (KEK_NOT_DISTRIBUTED: a live replica does not know the
+        /// key; NO_PENDING_KEK: nothing to promote), UNAVAILABLE (STORE_UNAVAILABLE,
+        /// VAULT_SEALED, SECRETS_MANAGER_UNAVAILABLE).
+        async fn rotate_key_encryption_key(
+            &self,
+            request: tonic::Request<super::RotateKeyEncryptionKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateKeyEncryptionKeyResponse>,
+            tonic::Status,
+        >;
+        /// Says how far the wrapping of data keys with the current key encryption key is.
+        ///
+        /// Caller: operator.
+        /// Idempotent; reads only.
+        /// Errors: UNAVAILABLE (STORE_UNAVAILABLE).
+        async fn get_rewrap_status(
+            &self,
+            request: tonic::Request<super::GetRewrapStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetRewrapStatusResponse>,
+            tonic::Status,
+        >;
+        /// Has the configured secrets manager wrap every key encryption key anew with its
+        /// current key: after its key was rotated, or to move from another secrets manager,
+        /// which must still be configured to unwrap. Calls go on meanwhile.
+        ///
+        /// Caller: operator.
+        /// Idempotent: keys that are wrapped with its current key already stay as they are.
+        /// Errors: FAILED_PRECONDITION (SECRETS_MANAGER_NOT_EVERYWHERE: a live replica does not
+        /// have the configured secrets manager), UNAVAILABLE (STORE_UNAVAILABLE, VAULT_SEALED,
+        /// SECRETS_MANAGER_UNAVAILABLE).
+        async fn rewrap_key_encryption_keys(
+            &self,
+            request: tonic::Request<super::RewrapKeyEncryptionKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapKeyEncryptionKeysResponse>,
+            tonic::Status,
+        >;
+    }
+    /// What the operator of the vault sees and does: seal, key encryption keys, secrets
+    /// managers. No method of it knows an organization.
+    #[derive(Debug)]
+    pub struct VaultAdminServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> VaultAdminServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for VaultAdminServiceServer<T>
+    where
+        T: VaultAdminService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/archestra.keyvault.v1.VaultAdminService/GetSealStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSealStatusSvc<T: VaultAdminService>(pub Arc<T>);
+                    impl<
+                        T: VaultAdminService,
+                    > tonic::server::UnaryService<super::GetSealStatusRequest>
+                    for GetSealStatusSvc<T> {
+                        type Response = super::GetSealStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSealStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as VaultAdminService>::get_seal_status(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSealStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/archestra.keyvault.v1.VaultAdminService/RotateKeyEncryptionKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateKeyEncryptionKeySvc<T: VaultAdminService>(pub Arc<T>);
+                    impl<
+                        T: VaultAdminService,
+                    > tonic::server::UnaryService<super::RotateKeyEncryptionKeyRequest>
+                    for RotateKeyEncryptionKeySvc<T> {
+                        type Response = super::RotateKeyEncryptionKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateKeyEncryptionKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as VaultAdminService>::rotate_key_encryption_key(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateKeyEncryptionKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/archestra.keyvault.v1.VaultAdminService/GetRewrapStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRewrapStatusSvc<T: VaultAdminService>(pub Arc<T>);
+                    impl<
+                        T: VaultAdminService,
+                    > tonic::server::UnaryService<super::GetRewrapStatusRequest>
+                    for GetRewrapStatusSvc<T> {
+                        type Response = super::GetRewrapStatusResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRewrapStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as VaultAdminService>::get_rewrap_status(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRewrapStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/archestra.keyvault.v1.VaultAdminService/RewrapKeyEncryptionKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RewrapKeyEncryptionKeysSvc<T: VaultAdminService>(pub Arc<T>);
+                    impl<
+                        T: VaultAdminService,
+                    > tonic::server::UnaryService<super::RewrapKeyEncryptionKeysRequest>
+                    for RewrapKeyEncryptionKeysSvc<T> {
+                        type Response = super::RewrapKeyEncryptionKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::RewrapKeyEncryptionKeysRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as VaultAdminService>::rewrap_key_encryption_keys(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RewrapKeyEncryptionKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for VaultAdminServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "archestra.keyvault.v1.VaultAdminService";
+    impl<T> tonic::server::NamedService for VaultAdminServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -91,6 +91,7 @@ async fn store(
         material: Some(KeyMaterial { api_key: key.to_owned() }),
         set_as_organization_default: default,
         profile_ids: profiles.iter().map(|profile| (*profile).to_owned()).collect(),
+        ..Default::default()
     };
     let response = system.keys.create_api_key(request).await.map_err(failed)?.into_inner();
     let stored = response.api_key.context("the vault answered without a key")?;

@@ -142,6 +142,7 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
         material: material(key),
         set_as_organization_default: true,
         profile_ids: vec!["research".to_owned()],
+        ..Default::default()
     };
     heard.note(&create(STORED, "a request"));
     let created = system.keys.create_api_key(create(STORED, name)).await;
@@ -158,6 +159,7 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
             organization_id: organization_id(),
             api_key_id: name.to_owned(),
             material: material(key),
+            ..Default::default()
         };
         heard.note(&rotate);
         heard.note(&system.keys.rotate_api_key(rotate).await);
@@ -173,8 +175,12 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
         &system.keys.get_api_key(GetApiKeyRequest { organization_id: STORED.to_owned(), api_key_id: id() }).await,
     );
 
-    let rotation =
-        RotateApiKeyRequest { organization_id: organization_id(), api_key_id: id(), material: material(ROTATED) };
+    let rotation = RotateApiKeyRequest {
+        organization_id: organization_id(),
+        api_key_id: id(),
+        material: material(ROTATED),
+        ..Default::default()
+    };
     heard.note(&system.keys.rotate_api_key(rotation).await);
     heard.note(
         &system.keys.get_api_key(GetApiKeyRequest { organization_id: organization_id(), api_key_id: id() }).await,
@@ -182,26 +188,44 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
     let listing = ListApiKeysRequest { organization_id: organization_id(), ..Default::default() };
     heard.note(&system.keys.list_api_keys(listing).await);
     let profile_ids = || vec!["research".to_owned(), "ops".to_owned()];
-    let assign =
-        AssignProfilesRequest { organization_id: organization_id(), api_key_id: id(), profile_ids: profile_ids() };
+    let assign = AssignProfilesRequest {
+        organization_id: organization_id(),
+        api_key_id: id(),
+        profile_ids: profile_ids(),
+        ..Default::default()
+    };
     heard.note(&system.keys.assign_profiles(assign).await);
-    let unassign =
-        UnassignProfilesRequest { organization_id: organization_id(), api_key_id: id(), profile_ids: profile_ids() };
+    let unassign = UnassignProfilesRequest {
+        organization_id: organization_id(),
+        api_key_id: id(),
+        profile_ids: profile_ids(),
+        ..Default::default()
+    };
     heard.note(&system.keys.unassign_profiles(unassign).await);
-    let replace =
-        ReplaceProfilesRequest { organization_id: organization_id(), api_key_id: id(), profile_ids: profile_ids() };
+    let replace = ReplaceProfilesRequest {
+        organization_id: organization_id(),
+        api_key_id: id(),
+        profile_ids: profile_ids(),
+        ..Default::default()
+    };
     heard.note(&system.keys.replace_profiles(replace).await);
     let batch = BatchAssignProfilesRequest {
         organization_id: organization_id(),
         api_key_ids: vec![id()],
         profile_ids: profile_ids(),
+        ..Default::default()
     };
     heard.note(&system.keys.batch_assign_profiles(batch).await);
     let profile_keys = ListProfileKeysRequest { organization_id: organization_id(), profile_id: "ops".to_owned() };
     heard.note(&system.keys.list_profile_keys(profile_keys).await);
-    let clear = ClearOrganizationDefaultRequest { organization_id: organization_id(), provider: provider.into() };
+    let clear = ClearOrganizationDefaultRequest {
+        organization_id: organization_id(),
+        provider: provider.into(),
+        ..Default::default()
+    };
     heard.note(&system.keys.clear_organization_default(clear).await);
-    let default = SetOrganizationDefaultRequest { organization_id: organization_id(), api_key_id: id() };
+    let default =
+        SetOrganizationDefaultRequest { organization_id: organization_id(), api_key_id: id(), ..Default::default() };
     heard.note(&system.keys.set_organization_default(default).await);
     resolve(system, heard, provider).await;
 
@@ -209,7 +233,12 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
     for state in [State::Disabled, State::Enabled] {
         let api_key = ApiKey { state: state.into(), ..key.clone() };
         let update_mask = Some(prost_types::FieldMask { paths: vec!["state".to_owned()] });
-        heard.note(&system.keys.update_api_key(UpdateApiKeyRequest { api_key: Some(api_key), update_mask }).await);
+        heard.note(
+            &system
+                .keys
+                .update_api_key(UpdateApiKeyRequest { api_key: Some(api_key), update_mask, ..Default::default() })
+                .await,
+        );
         resolve(system, heard, provider).await;
     }
     let url = format!("sqlite:{}", system.folder().join("vault.db").display());
@@ -217,7 +246,14 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
     database.execute_unprepared("UPDATE secret SET payload = X'00'").await.expect("spoiled");
     resolve(system, heard, provider).await;
     heard.note(
-        &system.keys.delete_api_key(DeleteApiKeyRequest { organization_id: organization_id(), api_key_id: id() }).await,
+        &system
+            .keys
+            .delete_api_key(DeleteApiKeyRequest {
+                organization_id: organization_id(),
+                api_key_id: id(),
+                ..Default::default()
+            })
+            .await,
     );
     resolve(system, heard, provider).await;
 }

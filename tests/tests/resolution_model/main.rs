@@ -145,6 +145,7 @@ impl Sequence {
                     material: Some(KeyMaterial { api_key: material.clone() }),
                     set_as_organization_default: *default,
                     profile_ids: names(profiles),
+                    ..Default::default()
                 };
                 let created = self.keys.create_api_key(request).await.map(|r| r.into_inner().api_key);
                 let id = created.as_ref().ok().and_then(Option::as_ref).map(|key| key.api_key_id.clone());
@@ -157,12 +158,14 @@ impl Sequence {
                     organization_id,
                     api_key_id: key_id(&self.model, key),
                     material: Some(KeyMaterial { api_key: material.clone() }),
+                    ..Default::default()
                 };
                 let found = self.keys.rotate_api_key(request).await.map(|r| r.into_inner().api_key);
                 (self.model.rotate(*key, material), described(found))
             }
             Operation::Delete(key) => {
-                let request = DeleteApiKeyRequest { organization_id, api_key_id: key_id(&self.model, key) };
+                let request =
+                    DeleteApiKeyRequest { organization_id, api_key_id: key_id(&self.model, key), ..Default::default() };
                 let found = self.keys.delete_api_key(request).await.map(|r| r.into_inner().api_key);
                 (self.model.delete(*key), described(found))
             }
@@ -175,36 +178,58 @@ impl Sequence {
                     ..ApiKey::default()
                 };
                 let update_mask = Some(prost_types::FieldMask { paths: vec!["state".to_owned()] });
-                let request = UpdateApiKeyRequest { api_key: Some(api_key), update_mask };
+                let request = UpdateApiKeyRequest { api_key: Some(api_key), update_mask, ..Default::default() };
                 let found = self.keys.update_api_key(request).await.map(|r| r.into_inner().api_key);
                 (self.model.set_state(*key, *enabled), described(found))
             }
             Operation::SetDefault(key) => {
-                let request = SetOrganizationDefaultRequest { organization_id, api_key_id: key_id(&self.model, key) };
+                let request = SetOrganizationDefaultRequest {
+                    organization_id,
+                    api_key_id: key_id(&self.model, key),
+                    ..Default::default()
+                };
                 let found = self.keys.set_organization_default(request).await.map(|r| r.into_inner().api_key);
                 (self.model.set_default(*key), described(found))
             }
             Operation::ClearDefault(provider) => {
-                let request =
-                    ClearOrganizationDefaultRequest { organization_id, provider: PROVIDERS[*provider].into() };
+                let request = ClearOrganizationDefaultRequest {
+                    organization_id,
+                    provider: PROVIDERS[*provider].into(),
+                    ..Default::default()
+                };
                 let found = self.keys.clear_organization_default(request).await;
                 (self.model.clear_default(*provider), text(found.map(|r| r.into_inner().api_key_id)))
             }
             Operation::Assign(key, profiles) => {
                 let api_key_id = key_id(&self.model, key);
-                let request = AssignProfilesRequest { organization_id, api_key_id, profile_ids: names(profiles) };
+                let request = AssignProfilesRequest {
+                    organization_id,
+                    api_key_id,
+                    profile_ids: names(profiles),
+                    ..Default::default()
+                };
                 let found = self.keys.assign_profiles(request).await.map(|r| r.into_inner().api_key);
                 (self.model.assign(*key, profiles), described(found))
             }
             Operation::Unassign(key, profiles) => {
                 let api_key_id = key_id(&self.model, key);
-                let request = UnassignProfilesRequest { organization_id, api_key_id, profile_ids: names(profiles) };
+                let request = UnassignProfilesRequest {
+                    organization_id,
+                    api_key_id,
+                    profile_ids: names(profiles),
+                    ..Default::default()
+                };
                 let found = self.keys.unassign_profiles(request).await.map(|r| r.into_inner().api_key);
                 (self.model.unassign(*key, profiles), described(found))
             }
             Operation::Replace(key, profiles) => {
                 let api_key_id = key_id(&self.model, key);
-                let request = ReplaceProfilesRequest { organization_id, api_key_id, profile_ids: names(profiles) };
+                let request = ReplaceProfilesRequest {
+                    organization_id,
+                    api_key_id,
+                    profile_ids: names(profiles),
+                    ..Default::default()
+                };
                 let found = self.keys.replace_profiles(request).await.map(|r| r.into_inner().api_key);
                 (self.model.replace(*key, profiles), described(found))
             }
@@ -213,6 +238,7 @@ impl Sequence {
                     organization_id,
                     api_key_ids: keys.iter().map(|key| key_id(&self.model, key)).collect(),
                     profile_ids: names(profiles),
+                    ..Default::default()
                 };
                 let found = self.keys.batch_assign_profiles(request).await;
                 (self.model.batch_assign(keys, profiles), text(found.map(|r| r.into_inner().assigned_count)))

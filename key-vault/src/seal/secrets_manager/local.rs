@@ -15,6 +15,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -30,6 +31,9 @@ use crate::seal::{
 };
 
 const KIND: &str = "local";
+
+/// How often the file is looked at for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A keyring of a hundred keys fits a hundred times.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -115,6 +119,18 @@ impl LocalKeyring {
 
 #[async_trait]
 impl SecretsManager for LocalKeyring {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    async fn check(&self, _needed: &[String]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn check_after(&self) -> Duration {
+        CHECK_INTERVAL
+    }
+
     async fn wrap(&self, kek: &Bits256, context: &Context<'_>) -> Result<WrappedKek, Error> {
         let key = self.keys.get(&self.primary).ok_or_else(|| self.unknown(&self.primary))?;
         let blob = envelope::wrap(Layer::Kek, &self.random, key, &self.primary, kek, &aad(context))
@@ -123,9 +139,6 @@ impl SecretsManager for LocalKeyring {
     }
 
     async fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error> {
-        if wrapped.manager != KIND {
-            return Err(Error::OtherManager { found: wrapped.manager.clone(), configured: KIND });
-        }
         let wrong = |id: &str| Error::WrongKey { id: id.to_owned() };
         let parsed =
             envelope::Wrapped::parse(Layer::Kek, &wrapped.blob).map_err(|_: SealError| wrong(&wrapped.key_ref))?;
