@@ -11,7 +11,7 @@ use proto::chat::{
     chat_service_server::{ChatService, ChatServiceServer},
 };
 use service_runtime::{failure::Failure, fields, peer::Peer, server::Served, telemetry};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 use tracing::Span;
 
@@ -43,6 +43,7 @@ pub(crate) fn served(chats: Chats) -> Served {
         services: &["archestra.chat.v1.ChatService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
+        ready: watch::Sender::new(true).subscribe(),
     }
 }
 

@@ -12,6 +12,7 @@ use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOption
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    vault::Upkeep,
 };
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
@@ -120,6 +121,15 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = organization, action = ArgAction::Append)]
     pub environment_fallback_organizations: Vec<OrganizationId>,
 
+    /// How many changes are kept for those who resume a watch
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(i64).range(1_000..))]
+    pub changes_kept: i64,
+
+    /// How many data keys are wrapped anew in a second, at most, after a key encryption key
+    /// was promoted
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rewrap_rows_per_second: u32,
+
     /// How it listens and stops.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -138,6 +148,11 @@ impl ServeOptions {
     /// The keyring to use.
     pub(crate) fn keyring(&self) -> PathBuf {
         self.keyring.clone().unwrap_or_else(|| PathBuf::from(DEV_KEYRING))
+    }
+
+    /// What is chosen about upkeep.
+    pub(crate) fn upkeep(&self) -> Upkeep {
+        Upkeep { changes_kept: self.changes_kept, rewrap_rows_per_second: self.rewrap_rows_per_second }
     }
 
     /// The fallback keys of this process' environment.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Why a text is not a value of a type.
@@ -36,7 +37,7 @@ pub enum Invalid {
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name(String);
 
         impl $name {
@@ -78,7 +79,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Identifies a key. A `UUIDv7`, so that ids sort by creation. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct KeyId(pub Uuid);
 
 impl KeyId {
@@ -111,7 +112,7 @@ impl fmt::Display for KeyId {
 }
 
 /// A company that issues keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Provider {
     /// Anthropic.
     Anthropic,
@@ -156,7 +157,7 @@ impl fmt::Display for Provider {
 }
 
 /// A name for people. 1 to 128 characters without control characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DisplayName(String);
 
 impl DisplayName {
@@ -228,7 +229,7 @@ impl fmt::Debug for KeyMaterial {
 }
 
 /// Whether a key may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// It may.
     Enabled,
@@ -247,7 +248,7 @@ impl State {
 }
 
 /// A provider key, without its material.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// Its id.
     pub id: KeyId,
@@ -275,6 +276,26 @@ pub struct ApiKey {
     pub update_time: DateTime<Utc>,
     /// The principal that created it.
     pub creator: String,
+    /// The revision of its last change.
+    pub revision: i64,
+    /// The version before, while its material is kept.
+    pub previous: Option<Previous>,
+}
+
+impl ApiKey {
+    /// Tells two states of it apart.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.revision)
+    }
+}
+
+/// A version whose material is kept for a while after a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Which.
+    pub version: i64,
+    /// Until when.
+    pub keep_until: DateTime<Utc>,
 }
 
 /// The step of a resolution that has a key.

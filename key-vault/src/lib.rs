@@ -14,6 +14,7 @@
 //! - Only `vault` opens a seal. Only `ResolveKey` sends what it opened.
 //! - A disabled key is never chosen, and never replaced silently by another.
 
+mod change;
 mod cli;
 mod config;
 mod environment;
@@ -23,7 +24,7 @@ mod seal;
 mod store;
 mod vault;
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use service_runtime::server;
@@ -51,9 +52,19 @@ pub async fn serve(
     options.server.check(listener.local_addr()?)?;
     let store = Store::connect(&options.database_url()).await?;
     let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
-    let sealer = vault::unseal::unseal(&store, &Managers::new(std::sync::Arc::new(keyring), Vec::new())).await?;
-    let vault = Vault::new(store, sealer, environment);
-    server::run(&options.server, listener, rpc::served(vault), stop).await
+    let managers = Managers::new(Arc::new(keyring), Vec::new());
+    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
+    let stop = async {
+        stop.await;
+        vault.stop_watchers();
+    };
+    let serving = server::run(&options.server, listener, rpc::served(Arc::clone(&vault)), stop);
+    let served = tokio::select! {
+        served = serving => served,
+        () = vault.look_after() => Ok(()),
+    };
+    vault.sign_off().await;
+    served
 }
 
 /// Brings the schema of the database up to date, and nothing else.

@@ -3,12 +3,15 @@
 //! Who calls, what do they ask, do it. Everything that can be refused about a message is
 //! refused in `convert`; every failure becomes a status in `failure`.
 
+mod admin;
 mod convert;
 mod failure;
+mod mutation;
 mod page_token;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures_util::{Stream, stream};
 use proto::keyvault::{
     AssignProfilesRequest, AssignProfilesResponse, BatchAssignProfilesRequest, BatchAssignProfilesResponse,
     ClearOrganizationDefaultRequest, ClearOrganizationDefaultResponse, CreateApiKeyRequest, CreateApiKeyResponse,
@@ -17,17 +20,24 @@ use proto::keyvault::{
     ReplaceProfilesRequest, ReplaceProfilesResponse, ResolveKeyRequest, ResolveKeyResponse, RollbackApiKeyRequest,
     RollbackApiKeyResponse, RotateApiKeyRequest, RotateApiKeyResponse, SetOrganizationDefaultRequest,
     SetOrganizationDefaultResponse, UnassignProfilesRequest, UnassignProfilesResponse, UpdateApiKeyRequest,
-    UpdateApiKeyResponse,
+    UpdateApiKeyResponse, WatchKeyChangesRequest, WatchKeyChangesResponse,
     api_key_service_server::{ApiKeyService, ApiKeyServiceServer},
     key_resolution_service_server::{KeyResolutionService, KeyResolutionServiceServer},
+    vault_admin_service_server::VaultAdminServiceServer,
 };
 use service_runtime::{failure::Failure, fields, peer::Peer, server::Served};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 
-use crate::vault::{self, Vault};
+use crate::vault::{self, Vault, Watcher};
+use convert::Rotation;
 
 /// The largest request. A key with 1,000 profiles takes 131 KiB.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+/// How long a call may take. Longer than a connection and a lock of the database are waited
+/// for together, shorter than a caller would wait.
+const CALL_MAX: Duration = Duration::from_secs(15);
 
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +46,28 @@ enum Error {
     NoPeer,
     #[error("the request is not valid")]
     Invalid(#[from] fields::Invalid),
+    #[error("the call took longer than {0:?}")]
+    TooSlow(Duration),
     #[error(transparent)]
     Vault(#[from] vault::Error),
 }
 
 /// The services of a vault.
-pub(crate) fn served(vault: Vault) -> Served {
+pub(crate) fn served(vault: Arc<Vault>) -> Served {
+    let ready = vault.readiness();
     let rpc = Arc::new(Rpc { vault });
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
-    let resolution = KeyResolutionServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let resolution =
+        KeyResolutionServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let admin = VaultAdminServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
-        routes: Routes::new(keys).add_service(resolution),
-        services: &["archestra.keyvault.v1.ApiKeyService", "archestra.keyvault.v1.KeyResolutionService"],
+        routes: Routes::new(keys).add_service(resolution).add_service(admin),
+        services: &[
+            "archestra.keyvault.v1.ApiKeyService",
+            "archestra.keyvault.v1.KeyResolutionService",
+            "archestra.keyvault.v1.VaultAdminService",
+        ],
+        ready,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
     }
@@ -55,13 +75,28 @@ pub(crate) fn served(vault: Vault) -> Served {
 
 #[derive(Debug)]
 struct Rpc {
-    vault: Vault,
+    vault: Arc<Vault>,
 }
 
-/// Turns the outcome of a method's body into what tonic sends.
-fn answer<T>(outcome: Result<T, Error>) -> Result<Response<T>, Status> {
-    outcome.map(Response::new).map_err(|error| Failure::from(error).into())
+/// Turns a method's body into what tonic sends.
+async fn answer<T>(body: impl Future<Output = Result<T, Error>>) -> Result<Response<T>, Status> {
+    answer_within(CALL_MAX, body).await
 }
+
+async fn answer_within<T>(
+    limit: Duration,
+    body: impl Future<Output = Result<T, Error>>,
+) -> Result<Response<T>, Status> {
+    let outcome = timeout(limit, body).await.unwrap_or(Err(Error::TooSlow(limit)));
+    outcome.map(Response::new).map_err(refused)
+}
+
+fn refused(error: impl Into<Error>) -> Status {
+    Failure::from(error.into()).into()
+}
+
+/// What a watcher is sent.
+type Changes = Pin<Box<dyn Stream<Item = Result<WatchKeyChangesResponse, Status>> + Send>>;
 
 /// Who calls. The first line of every method.
 fn peer<T>(request: &Request<T>) -> Result<&Peer, Error> {
@@ -74,126 +109,123 @@ impl ApiKeyService for Rpc {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        answer(self.create(request).await)
+        answer(self.create(request)).await
     }
 
     async fn get_api_key(&self, request: Request<GetApiKeyRequest>) -> Result<Response<GetApiKeyResponse>, Status> {
-        answer(self.get(request).await)
+        answer(self.get(request)).await
     }
 
     async fn list_api_keys(
         &self,
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
-        answer(self.list(request).await)
+        answer(self.list(request)).await
     }
 
     async fn update_api_key(
         &self,
         request: Request<UpdateApiKeyRequest>,
     ) -> Result<Response<UpdateApiKeyResponse>, Status> {
-        answer(self.update(request).await)
+        answer(self.update(request)).await
     }
 
     async fn rotate_api_key(
         &self,
         request: Request<RotateApiKeyRequest>,
     ) -> Result<Response<RotateApiKeyResponse>, Status> {
-        answer(self.rotate(request).await)
+        answer(self.rotate(request)).await
     }
 
     async fn rollback_api_key(
         &self,
         request: Request<RollbackApiKeyRequest>,
     ) -> Result<Response<RollbackApiKeyResponse>, Status> {
-        todo!("{request:?}")
+        answer(self.roll_back(request)).await
     }
 
     async fn delete_api_key(
         &self,
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
-        answer(self.delete(request).await)
+        answer(self.delete(request)).await
     }
 
     async fn set_organization_default(
         &self,
         request: Request<SetOrganizationDefaultRequest>,
     ) -> Result<Response<SetOrganizationDefaultResponse>, Status> {
-        answer(self.set_default(request).await)
+        answer(self.set_default(request)).await
     }
 
     async fn clear_organization_default(
         &self,
         request: Request<ClearOrganizationDefaultRequest>,
     ) -> Result<Response<ClearOrganizationDefaultResponse>, Status> {
-        answer(self.clear_default(request).await)
+        answer(self.clear_default(request)).await
     }
 
     async fn assign_profiles(
         &self,
         request: Request<AssignProfilesRequest>,
     ) -> Result<Response<AssignProfilesResponse>, Status> {
-        answer(self.assign(request).await)
+        answer(self.assign(request)).await
     }
 
     async fn unassign_profiles(
         &self,
         request: Request<UnassignProfilesRequest>,
     ) -> Result<Response<UnassignProfilesResponse>, Status> {
-        answer(self.unassign(request).await)
+        answer(self.unassign(request)).await
     }
 
     async fn replace_profiles(
         &self,
         request: Request<ReplaceProfilesRequest>,
     ) -> Result<Response<ReplaceProfilesResponse>, Status> {
-        answer(self.replace(request).await)
+        answer(self.replace(request)).await
     }
 
     async fn batch_assign_profiles(
         &self,
         request: Request<BatchAssignProfilesRequest>,
     ) -> Result<Response<BatchAssignProfilesResponse>, Status> {
-        answer(self.batch_assign(request).await)
+        answer(self.batch_assign(request)).await
     }
 
     async fn list_profile_keys(
         &self,
         request: Request<ListProfileKeysRequest>,
     ) -> Result<Response<ListProfileKeysResponse>, Status> {
-        answer(self.profile_keys(request).await)
+        answer(self.profile_keys(request)).await
     }
 }
 
 #[async_trait]
 impl KeyResolutionService for Rpc {
-    type WatchKeyChangesStream = tonic::codegen::BoxStream<proto::keyvault::WatchKeyChangesResponse>;
+    type WatchKeyChangesStream = Changes;
 
-    async fn watch_key_changes(
-        &self,
-        request: Request<proto::keyvault::WatchKeyChangesRequest>,
-    ) -> Result<Response<Self::WatchKeyChangesStream>, Status> {
-        todo!("{request:?}")
+    async fn watch_key_changes(&self, request: Request<WatchKeyChangesRequest>) -> Result<Response<Changes>, Status> {
+        answer(self.watch(request)).await
     }
 
     async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
-        answer(self.resolve(request).await)
+        answer(self.resolve(request)).await
     }
 
     async fn explain_resolution(
         &self,
         request: Request<ExplainResolutionRequest>,
     ) -> Result<Response<ExplainResolutionResponse>, Status> {
-        answer(self.explain(request).await)
+        answer(self.explain(request)).await
     }
 }
 
 impl Rpc {
     async fn create(&self, request: Request<CreateApiKeyRequest>) -> Result<CreateApiKeyResponse, Error> {
-        let creator = peer(&request)?.principal().to_owned();
-        let new = convert::new_key(request.into_inner(), creator)?;
-        let key = self.vault.create(new).await?;
+        let (mutation, request) = mutation::of(request)?;
+        let new = convert::new_key(request)?;
+        let key = self.vault.create(&mutation, new).await?;
         Ok(CreateApiKeyResponse { api_key: Some(key.into()) })
     }
 
@@ -223,24 +255,31 @@ impl Rpc {
     }
 
     async fn update(&self, request: Request<UpdateApiKeyRequest>) -> Result<UpdateApiKeyResponse, Error> {
-        peer(&request)?;
-        let update = convert::update(request.into_inner())?;
-        let key = self.vault.update(&update.organization, update.id, update.name.as_ref(), update.state).await?;
+        let (mutation, request) = mutation::of(request)?;
+        let update = convert::update(request)?;
+        let (name, state) = (update.name.as_ref(), update.state);
+        let key = self.vault.update(&mutation, &update.organization, update.id, name, state).await?;
         Ok(UpdateApiKeyResponse { api_key: Some(key.into()) })
     }
 
     async fn rotate(&self, request: Request<RotateApiKeyRequest>) -> Result<RotateApiKeyResponse, Error> {
-        peer(&request)?;
-        let rotation = convert::rotation(request.into_inner())?;
-        let key = self.vault.rotate(&rotation.organization, rotation.id, &rotation.material).await?;
+        let (mutation, request) = mutation::of(request)?;
+        let Rotation { organization, id, material, keep_previous_for } = convert::rotation(request)?;
+        let key = self.vault.rotate(&mutation, &organization, id, &material, keep_previous_for).await?;
         Ok(RotateApiKeyResponse { api_key: Some(key.into()) })
     }
 
-    async fn delete(&self, request: Request<DeleteApiKeyRequest>) -> Result<DeleteApiKeyResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+    async fn roll_back(&self, request: Request<RollbackApiKeyRequest>) -> Result<RollbackApiKeyResponse, Error> {
+        let (mutation, request) = mutation::of(request)?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
-        let key = self.vault.delete(&organization, id).await?;
+        let key = self.vault.roll_back(&mutation, &organization, id).await?;
+        Ok(RollbackApiKeyResponse { api_key: Some(key.into()) })
+    }
+
+    async fn delete(&self, request: Request<DeleteApiKeyRequest>) -> Result<DeleteApiKeyResponse, Error> {
+        let (mutation, request) = mutation::of(request)?;
+        let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
+        let key = self.vault.delete(&mutation, &organization, id).await?;
         Ok(DeleteApiKeyResponse { api_key: Some(key.into()) })
     }
 
@@ -248,10 +287,9 @@ impl Rpc {
         &self,
         request: Request<SetOrganizationDefaultRequest>,
     ) -> Result<SetOrganizationDefaultResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (mutation, request) = mutation::of(request)?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
-        let key = self.vault.set_default(&organization, id).await?;
+        let key = self.vault.set_default(&mutation, &organization, id).await?;
         Ok(SetOrganizationDefaultResponse { api_key: Some(key.into()) })
     }
 
@@ -259,36 +297,33 @@ impl Rpc {
         &self,
         request: Request<ClearOrganizationDefaultRequest>,
     ) -> Result<ClearOrganizationDefaultResponse, Error> {
-        peer(&request)?;
-        let (organization, provider) = convert::default(request.into_inner())?;
-        let before = self.vault.clear_default(&organization, provider).await?;
+        let (mutation, request) = mutation::of(request)?;
+        let (organization, provider) = convert::default(request)?;
+        let before = self.vault.clear_default(&mutation, &organization, provider).await?;
         Ok(ClearOrganizationDefaultResponse { api_key_id: before.map(|id| id.to_string()).unwrap_or_default() })
     }
 
     async fn assign(&self, request: Request<AssignProfilesRequest>) -> Result<AssignProfilesResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (mutation, request) = mutation::of(request)?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::some_profiles(request.profile_ids)?;
-        let key = self.vault.assign(&organization, id, &profiles).await?;
+        let key = self.vault.assign(&mutation, &organization, id, &profiles).await?;
         Ok(AssignProfilesResponse { api_key: Some(key.into()) })
     }
 
     async fn unassign(&self, request: Request<UnassignProfilesRequest>) -> Result<UnassignProfilesResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (mutation, request) = mutation::of(request)?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::some_profiles(request.profile_ids)?;
-        let key = self.vault.unassign(&organization, id, &profiles).await?;
+        let key = self.vault.unassign(&mutation, &organization, id, &profiles).await?;
         Ok(UnassignProfilesResponse { api_key: Some(key.into()) })
     }
 
     async fn replace(&self, request: Request<ReplaceProfilesRequest>) -> Result<ReplaceProfilesResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (mutation, request) = mutation::of(request)?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::profiles(request.profile_ids)?;
-        let key = self.vault.replace_profiles(&organization, id, &profiles).await?;
+        let key = self.vault.replace_profiles(&mutation, &organization, id, &profiles).await?;
         Ok(ReplaceProfilesResponse { api_key: Some(key.into()) })
     }
 
@@ -296,9 +331,9 @@ impl Rpc {
         &self,
         request: Request<BatchAssignProfilesRequest>,
     ) -> Result<BatchAssignProfilesResponse, Error> {
-        peer(&request)?;
-        let batch = convert::batch(request.into_inner())?;
-        let count = self.vault.batch_assign(&batch.organization, &batch.ids, &batch.profiles).await?;
+        let (mutation, request) = mutation::of(request)?;
+        let batch = convert::batch(request)?;
+        let count = self.vault.batch_assign(&mutation, &batch.organization, &batch.ids, &batch.profiles).await?;
         Ok(BatchAssignProfilesResponse { assigned_count: i32::try_from(count).unwrap_or(i32::MAX) })
     }
 
@@ -322,4 +357,21 @@ impl Rpc {
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
         Ok(convert::explanation(self.vault.explain(&ask).await?))
     }
+
+    async fn watch(&self, request: Request<WatchKeyChangesRequest>) -> Result<Changes, Error> {
+        peer(&request)?;
+        let (from, epoch) = convert::watch(&request.into_inner())?;
+        Ok(Box::pin(changes(self.vault.watch(from, epoch).await?)))
+    }
+}
+
+/// What a watcher is told, until it leaves or the watch ends with a failure.
+fn changes(watcher: Watcher) -> impl Stream<Item = Result<WatchKeyChangesResponse, Status>> {
+    stream::unfold(Some(watcher), |watcher| async {
+        let mut watcher = watcher?;
+        Some(match watcher.next().await {
+            Ok(news) => (Ok(news.into()), Some(watcher)),
+            Err(error) => (Err(refused(error)), None),
+        })
+    })
 }

@@ -17,7 +17,7 @@ mod envelope;
 mod kek;
 pub(crate) mod secrets_manager;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use ring::{
     hmac,
@@ -28,8 +28,9 @@ use zeroize::Zeroizing;
 
 use crate::key::{KeyId, KeyMaterial, OrganizationId, Provider};
 use envelope::Layer;
+use kek::Kek;
 
-pub(crate) use kek::{CheckedKek, Kek, KekError, KekRecord};
+pub(crate) use kek::{CheckedKek, KekError, KekRecord, KekState};
 
 /// How often a KEK may wrap before it refuses: a tenth below the bound of 2^32 random
 /// nonces.
@@ -85,48 +86,58 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// Seals and opens, with the KEKs of one vault in memory.
+/// Seals and opens, with the KEKs of one vault in memory. Never changes: other KEKs make
+/// another sealer.
 pub(crate) struct Sealer {
     vault: Uuid,
-    keks: HashMap<String, Kek>,
-    primary: String,
+    keks: BTreeMap<String, Arc<Kek>>,
     fingerprints: hmac::Key,
     random: SystemRandom,
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("vault", &self.vault).field("primary", &self.primary).finish_non_exhaustive()
+        f.debug_struct("Sealer").field("vault", &self.vault).field("keks", &self.keks.keys()).finish_non_exhaustive()
     }
 }
 
 impl Sealer {
-    /// A sealer over unwrapped and checked KEKs, of which `primary` seals.
+    /// A sealer over unwrapped and checked KEKs.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownKek`] if `primary` is not among them, and every error of opening
-    /// `fingerprint_key`.
+    /// Every error of opening `fingerprint_key`.
     pub(crate) fn new(
         vault: Uuid,
         keks: impl IntoIterator<Item = CheckedKek>,
-        primary: String,
         fingerprint_key: &[u8],
     ) -> Result<Self, Error> {
-        let keks: HashMap<_, _> = keks.into_iter().map(|kek| (kek.id().to_owned(), kek.into_kek())).collect();
-        if !keks.contains_key(&primary) {
-            return Err(Error::UnknownKek);
-        }
-        let parsed = envelope::Wrapped::parse(Layer::Dek, fingerprint_key)?;
-        let kek = keks.get(parsed.key_id).ok_or(Error::UnknownKek)?;
-        let bits = kek.unwrap(&parsed, &fingerprint_aad(vault, parsed.key_id))?;
-        Ok(Self {
-            vault,
-            keks,
-            primary,
-            fingerprints: hmac::Key::new(hmac::HMAC_SHA256, bits.as_slice()),
-            random: SystemRandom::new(),
-        })
+        let keks: BTreeMap<_, _> = keks.into_iter().map(|kek| (kek.id().to_owned(), kek.into_kek())).collect();
+        let bits = open_fingerprint_key(vault, &keks, fingerprint_key)?;
+        let fingerprints = hmac::Key::new(hmac::HMAC_SHA256, bits.as_slice());
+        Ok(Self { vault, keks, fingerprints, random: SystemRandom::new() })
+    }
+
+    /// The same with further KEKs.
+    pub(crate) fn with(&self, keks: impl IntoIterator<Item = CheckedKek>) -> Self {
+        let mut all = self.keks.clone();
+        all.extend(keks.into_iter().map(|kek| (kek.id().to_owned(), kek.into_kek())));
+        Self { vault: self.vault, keks: all, fingerprints: self.fingerprints.clone(), random: SystemRandom::new() }
+    }
+
+    /// The vault that it seals for.
+    pub(crate) fn vault(&self) -> Uuid {
+        self.vault
+    }
+
+    /// The ids of the KEKs that it has, sorted.
+    pub(crate) fn kek_ids(&self) -> impl Iterator<Item = &str> {
+        self.keks.keys().map(String::as_str)
+    }
+
+    /// Whether it has a KEK.
+    pub(crate) fn knows(&self, kek_id: &str) -> bool {
+        self.keks.contains_key(kek_id)
     }
 
     /// A new key for fingerprints, wrapped by `kek`. It outlives every KEK: rotation
@@ -137,24 +148,51 @@ impl Sealer {
         kek.kek().wrap(&random, &bits, &fingerprint_aad(vault, kek.id()))
     }
 
-    /// The KEK that seals, for counting what it wraps.
-    pub(crate) fn primary(&self) -> &str {
-        &self.primary
-    }
-
-    /// Encrypts `material` under a new DEK, bound to `binding`.
+    /// Encrypts `material` under a new DEK, bound to `binding`, and that under the KEK
+    /// `kek_id`.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRandomness`]. Whether the KEK may still wrap is for the caller to
-    /// count, against [`WRAPS_MAX`].
-    pub(crate) fn seal(&self, binding: &Binding<'_>, material: &KeyMaterial) -> Result<Sealed, Error> {
-        let kek = self.keks.get(&self.primary).ok_or(Error::UnknownKek)?;
+    /// [`Error::UnknownKek`], [`Error::NoRandomness`]. Whether the KEK may still wrap is for
+    /// the caller to count, against [`WRAPS_MAX`].
+    pub(crate) fn seal(&self, kek_id: &str, binding: &Binding<'_>, material: &KeyMaterial) -> Result<Sealed, Error> {
+        let kek = self.keks.get(kek_id).ok_or(Error::UnknownKek)?;
         let dek = random_bits(&self.random)?;
         let payload =
             envelope::seal_payload(&self.random, &dek, material.expose().as_bytes(), &self.payload_aad(binding))?;
-        let dek = kek.wrap(&self.random, &dek, &self.dek_aad(binding, &self.primary))?;
-        Ok(Sealed { payload, dek, kek_id: self.primary.clone() })
+        let dek = kek.wrap(&self.random, &dek, &self.dek_aad(binding, kek_id))?;
+        Ok(Sealed { payload, dek, kek_id: kek_id.to_owned() })
+    }
+
+    /// Wraps the DEK of a sealed value with another KEK, after opening the value itself:
+    /// what does not open stays as it is. Returns the wrapped DEK.
+    ///
+    /// # Errors
+    ///
+    /// Every variant of [`Error`].
+    pub(crate) fn rewrap(&self, kek_id: &str, binding: &Binding<'_>, sealed: &Sealed) -> Result<Vec<u8>, Error> {
+        let kek = self.keks.get(kek_id).ok_or(Error::UnknownKek)?;
+        let dek = self.dek(binding, sealed)?;
+        envelope::open_payload(&dek, &sealed.payload, &self.payload_aad(binding))?;
+        kek.wrap(&self.random, &dek, &self.dek_aad(binding, kek_id))
+    }
+
+    /// Wraps the key of the fingerprints with another KEK.
+    ///
+    /// # Errors
+    ///
+    /// Every variant of [`Error`].
+    pub(crate) fn rewrap_fingerprint_key(&self, kek_id: &str, wrapped: &[u8]) -> Result<Vec<u8>, Error> {
+        let kek = self.keks.get(kek_id).ok_or(Error::UnknownKek)?;
+        let bits = open_fingerprint_key(self.vault, &self.keks, wrapped)?;
+        kek.wrap(&self.random, &bits, &fingerprint_aad(self.vault, kek_id))
+    }
+
+    /// A keyed hash of anything: tells two requests apart, and reveals neither.
+    pub(crate) fn digest(&self, parts: [&[u8]; 2]) -> Vec<u8> {
+        let mut message = envelope::AssociatedData::new("akv/request/v1");
+        parts.into_iter().for_each(|part| message.add(part));
+        hmac::sign(&self.fingerprints, message.as_ref()).as_ref().to_vec()
     }
 
     /// Decrypts what [`Sealer::seal`] made for the same binding.
@@ -164,18 +202,22 @@ impl Sealer {
     /// Every variant of [`Error`]: the value is of another form, from another place, or
     /// its KEK is not here.
     pub(crate) fn open(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<KeyMaterial, Error> {
-        let wrapped = envelope::Wrapped::parse(Layer::Dek, &sealed.dek)?;
-        if wrapped.key_id != sealed.kek_id {
-            return Err(Error::NotAuthentic);
-        }
-        let kek = self.keks.get(wrapped.key_id).ok_or(Error::UnknownKek)?;
-        let dek = kek.unwrap(&wrapped, &self.dek_aad(binding, wrapped.key_id))?;
+        let dek = self.dek(binding, sealed)?;
         let mut text = envelope::open_payload(&dek, &sealed.payload, &self.payload_aad(binding))?;
         let text = String::from_utf8(std::mem::take(&mut *text)).map_err(|refused| {
             drop(Zeroizing::new(refused.into_bytes()));
             Error::NotAuthentic
         })?;
         KeyMaterial::try_from(text).map_err(|_| Error::NotAuthentic)
+    }
+
+    fn dek(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<Bits256, Error> {
+        let wrapped = envelope::Wrapped::parse(Layer::Dek, &sealed.dek)?;
+        if wrapped.key_id != sealed.kek_id {
+            return Err(Error::NotAuthentic);
+        }
+        let kek = self.keks.get(wrapped.key_id).ok_or(Error::UnknownKek)?;
+        kek.unwrap(&wrapped, &self.dek_aad(binding, wrapped.key_id))
     }
 
     /// Tells two keys of one organization and provider apart, and reveals neither:
@@ -216,6 +258,16 @@ impl Sealer {
         aad.add(&binding.version.to_be_bytes());
         aad
     }
+}
+
+fn open_fingerprint_key(
+    vault: Uuid,
+    keks: &BTreeMap<String, Arc<Kek>>,
+    fingerprint_key: &[u8],
+) -> Result<Bits256, Error> {
+    let parsed = envelope::Wrapped::parse(Layer::Dek, fingerprint_key)?;
+    let kek = keks.get(parsed.key_id).ok_or(Error::UnknownKek)?;
+    kek.unwrap(&parsed, &fingerprint_aad(vault, parsed.key_id))
 }
 
 fn fingerprint_aad(vault: Uuid, kek_id: &str) -> envelope::AssociatedData {

@@ -7,28 +7,34 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod changes;
 mod connection;
 mod entity;
+mod keks;
 mod migration;
 mod row;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
-    sea_query::{Expr, ExprTrait as _, OnConflict},
+    sea_query::{Expr, OnConflict},
 };
 use uuid::Uuid;
 
 use crate::{
-    key::{ApiKey, DisplayName, KeyId, OrganizationId, ProfileId, Provider, Source, State},
-    seal::{KekRecord, Sealed},
+    change::{Change, ChangeKind},
+    key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
+    seal::Sealed,
 };
-use entity::{api_key, kek, organization_default, profile_key, secret, vault_meta};
+use entity::{api_key, organization_default, profile_key, secret, vault_meta};
+
+pub(crate) use changes::Remembered;
+pub(crate) use keks::{ReplicaRow, StoredKek};
 
 /// The database did not do what it was asked. Nothing was written; safe to retry.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,12 @@ pub(crate) enum Error {
     /// A row holds what no version of the vault writes.
     #[error("a row of the database is damaged: {0}")]
     Damaged(&'static str),
+    /// It has not answered for a while.
+    #[error("the database does not answer")]
+    Silent,
+    /// Nothing was set up in it yet.
+    #[error("the database belongs to no vault yet")]
+    NotSetUp,
 }
 
 type Result<T> = std::result::Result<T, Error>;
@@ -59,11 +71,12 @@ pub(crate) struct Meta {
     pub(crate) fingerprint_key: Vec<u8>,
 }
 
-/// A stored KEK, and whether it seals.
+/// What the steps of a resolution find, and the revision that it is of.
 #[derive(Debug)]
-pub(crate) struct StoredKek {
-    pub(crate) record: KekRecord,
-    pub(crate) primary: bool,
+pub(crate) struct Candidates {
+    pub(crate) revision: i64,
+    /// The profile's first.
+    pub(crate) found: Vec<Candidate>,
 }
 
 /// The key that a step of a resolution finds.
@@ -99,11 +112,6 @@ impl Store {
     pub(crate) async fn meta(&self) -> Result<Option<Meta>> {
         let row = vault_meta::Entity::find_by_id(1).one(&self.read).await?;
         Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
-    }
-
-    /// All KEKs.
-    pub(crate) async fn keks(&self) -> Result<Vec<StoredKek>> {
-        Ok(kek::Entity::find().all(&self.read).await?.into_iter().map(row::stored_kek).collect())
     }
 
     /// A key with its links.
@@ -144,99 +152,73 @@ impl Store {
         organization: &OrganizationId,
         profile: Option<&ProfileId>,
         provider: Provider,
-    ) -> Result<Vec<Candidate>> {
+    ) -> Result<Candidates> {
         row::candidates(&self.read, organization, profile, provider).await
     }
 
     /// Sealed versions in the order of their keys, at most `limit`, after `after`.
     pub(crate) async fn sealed_versions(&self, after: Option<(KeyId, i64)>, limit: u64) -> Result<Vec<SealedVersion>> {
-        let mut query = secret::Entity::find();
-        if let Some((id, version)) = after {
-            let same_key =
-                Condition::all().add(secret::Column::ApiKeyId.eq(id.0)).add(secret::Column::Version.gt(version));
-            query = query.filter(Condition::any().add(secret::Column::ApiKeyId.gt(id.0)).add(same_key));
-        }
-        let rows = query
-            .order_by_asc(secret::Column::ApiKeyId)
-            .order_by_asc(secret::Column::Version)
-            .limit(limit)
-            .all(&self.read)
-            .await?;
-        rows.into_iter().map(row::sealed_version).collect()
+        versions_after(after).limit(limit).all(&self.read).await?.into_iter().map(row::sealed_version).collect()
     }
 
-    /// The KEKs that sealed versions need, and how many need each.
-    pub(crate) async fn kek_references(&self) -> Result<HashMap<String, i64>> {
-        let rows: Vec<(String, i64)> = secret::Entity::find()
-            .select_only()
-            .column(secret::Column::KekId)
-            .column_as(secret::Column::ApiKeyId.count(), "needed")
-            .group_by(secret::Column::KekId)
-            .into_tuple()
-            .all(&self.read)
-            .await?;
-        Ok(rows.into_iter().collect())
-    }
-
-    /// Begins a write transaction. Dropped without [`Tx::commit`], it leaves no trace.
+    /// Begins the transaction of one change, with a revision of its own. Dropped without
+    /// [`Tx::commit`], it leaves no trace.
     pub(crate) async fn begin(&self) -> Result<Tx> {
+        let tx = self.transaction().await?;
+        let raise = "UPDATE vault_meta SET revision = revision + 1 RETURNING revision";
+        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), raise)).await?;
+        let revision = row.ok_or(Error::NotSetUp)?.try_get("", "revision")?;
+        Ok(Tx { tx, now: row::now(), revision, touched: BTreeSet::new() })
+    }
+
+    async fn transaction(&self) -> Result<DatabaseTransaction> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let tx = self.write.begin_with_options(options).await?;
-        vault_meta::Entity::update_many()
-            .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
-            .exec(&tx)
-            .await?;
-        Ok(Tx { tx, now: row::now() })
+        Ok(self.write.begin_with_options(options).await?)
     }
 }
 
-/// A write transaction. Sees its own writes.
+/// The transaction of one change. Sees its own writes.
 #[derive(Debug)]
 pub(crate) struct Tx {
     tx: DatabaseTransaction,
     now: DateTime<Utc>,
+    revision: i64,
+    /// The keys of which a field changed.
+    touched: BTreeSet<Uuid>,
 }
 
 impl Tx {
-    /// Makes everything since [`Store::begin`] permanent.
-    pub(crate) async fn commit(self) -> Result<()> {
-        Ok(self.tx.commit().await?)
-    }
-
-    /// Writes what stands once in the database. False if another replica was first.
-    pub(crate) async fn initialize(&self, meta: &Meta, first: &KekRecord) -> Result<bool> {
-        if vault_meta::Entity::find_by_id(1).one(&self.tx).await?.is_some() {
-            return Ok(false);
-        }
-        let meta = vault_meta::ActiveModel {
-            id: Set(1),
-            vault_id: Set(meta.vault),
-            revision: Set(1),
-            fingerprint_key: Set(meta.fingerprint_key.clone()),
-            create_time: Set(self.now),
+    /// Records the change, and makes everything since [`Store::begin`] permanent.
+    /// Returns the revision.
+    pub(crate) async fn commit(
+        self,
+        organization: &OrganizationId,
+        kind: ChangeKind,
+        providers: &[Provider],
+    ) -> Result<i64> {
+        let change = Change {
+            revision: self.revision,
+            organization: organization.clone(),
+            kind,
+            providers: providers.to_vec(),
+            keys: self.touched.iter().copied().map(KeyId).collect(),
         };
-        vault_meta::Entity::insert(meta).exec_without_returning(&self.tx).await?;
-        kek::Entity::insert(row::new_kek(first, self.now)).exec_without_returning(&self.tx).await?;
-        Ok(true)
-    }
-
-    /// Counts one more wrap of a KEK and returns how many it has done. `None` if there is
-    /// no such KEK.
-    pub(crate) async fn count_wrap(&self, kek_id: &str) -> Result<Option<i64>> {
-        kek::Entity::update_many()
-            .col_expr(kek::Column::WrapCount, Expr::col(kek::Column::WrapCount).add(1))
-            .filter(kek::Column::KekId.eq(kek_id))
-            .exec(&self.tx)
-            .await?;
-        Ok(kek::Entity::find_by_id(kek_id).one(&self.tx).await?.map(|kek| kek.wrap_count))
+        changes::insert(&self.tx, &change, self.now).await?;
+        self.tx.commit().await?;
+        Ok(change.revision)
     }
 
     /// A key with its links.
     pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
         key(&self.tx, organization, id).await
+    }
+
+    /// The revision of this transaction.
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
     }
 
     /// The time of this transaction.
@@ -245,32 +227,60 @@ impl Tx {
     }
 
     /// Adds a key without links, and its first version.
-    pub(crate) async fn insert_key(&self, key: &ApiKey, sealed: &Sealed) -> Result<()> {
+    pub(crate) async fn insert_key(&mut self, key: &ApiKey, sealed: &Sealed) -> Result<()> {
         api_key::Entity::insert(row::new_key(key)).exec_without_returning(&self.tx).await?;
+        self.touched.insert(key.id.0);
         self.insert_version(key, key.version, sealed).await
     }
 
-    /// Adds a version, makes it the current one and destroys all others.
+    /// Adds a version and makes it the current one. Of the others only the one that was
+    /// current is kept, until `keep_until`, or none.
     pub(crate) async fn replace_version(
-        &self,
+        &mut self,
         key: &ApiKey,
-        version: i64,
         sealed: &Sealed,
         hint: &str,
         fingerprint: &str,
+        keep_until: Option<DateTime<Utc>>,
     ) -> Result<()> {
-        secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(key.id.0)).exec(&self.tx).await?;
+        let mut gone = secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(key.id.0));
+        if let Some(keep_until) = keep_until {
+            gone = gone.filter(secret::Column::Version.ne(key.version));
+            secret::Entity::update_many()
+                .col_expr(secret::Column::KeepUntil, Expr::value(keep_until))
+                .filter(secret::Column::ApiKeyId.eq(key.id.0))
+                .filter(secret::Column::Version.eq(key.version))
+                .exec(&self.tx)
+                .await?;
+        }
+        gone.exec(&self.tx).await?;
+        let version = key.version + 1;
         self.insert_version(key, version, sealed).await?;
-        self.update(
-            key.id,
-            api_key::ActiveModel {
-                version: Set(version),
-                hint: Set(hint.to_owned()),
-                fingerprint: Set(fingerprint.to_owned()),
-                ..Default::default()
-            },
-        )
-        .await
+        let changes = api_key::ActiveModel {
+            version: Set(version),
+            hint: Set(hint.to_owned()),
+            fingerprint: Set(fingerprint.to_owned()),
+            ..Default::default()
+        };
+        self.update(key.id, changes).await
+    }
+
+    /// A sealed version of a key.
+    pub(crate) async fn sealed(&self, id: KeyId, version: i64) -> Result<Option<Sealed>> {
+        let row = secret::Entity::find_by_id((id.0, version)).one(&self.tx).await?;
+        Ok(row.map(|row| Sealed { payload: row.payload, dek: row.dek, kek_id: row.kek_id }))
+    }
+
+    /// Destroys the kept previous version of a key if its time is over. False if there is
+    /// none.
+    pub(crate) async fn destroy_expired(&mut self, id: KeyId) -> Result<bool> {
+        let gone = secret::Entity::delete_many()
+            .filter(secret::Column::ApiKeyId.eq(id.0))
+            .filter(secret::Column::KeepUntil.lt(self.now))
+            .exec(&self.tx)
+            .await?;
+        self.touch([id.0]).await?;
+        Ok(gone.rows_affected > 0)
     }
 
     async fn insert_version(&self, key: &ApiKey, version: i64, sealed: &Sealed) -> Result<()> {
@@ -281,7 +291,12 @@ impl Tx {
     }
 
     /// Changes what people call a key, and whether it may be used.
-    pub(crate) async fn update_key(&self, id: KeyId, name: Option<&DisplayName>, state: Option<State>) -> Result<()> {
+    pub(crate) async fn update_key(
+        &mut self,
+        id: KeyId,
+        name: Option<&DisplayName>,
+        state: Option<State>,
+    ) -> Result<()> {
         let mut changes = api_key::ActiveModel::default();
         if let Some(name) = name {
             changes.display_name = Set(name.as_str().to_owned());
@@ -293,7 +308,7 @@ impl Tx {
     }
 
     /// Removes a key, its versions and its links.
-    pub(crate) async fn delete_key(&self, key: &ApiKey) -> Result<()> {
+    pub(crate) async fn delete_key(&mut self, key: &ApiKey) -> Result<()> {
         let id = key.id.0;
         secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
         profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
@@ -302,11 +317,12 @@ impl Tx {
             .exec(&self.tx)
             .await?;
         api_key::Entity::delete_many().filter(api_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        self.touched.insert(id);
         Ok(())
     }
 
     /// Makes a key the default of its organization and provider, in place of another.
-    pub(crate) async fn set_default(&self, key: &ApiKey) -> Result<()> {
+    pub(crate) async fn set_default(&mut self, key: &ApiKey) -> Result<()> {
         use organization_default::{ActiveModel, Column, Entity};
         if let Some(before) = self.default(&key.organization, key.provider).await? {
             self.touch([before.0]).await?;
@@ -329,7 +345,7 @@ impl Tx {
 
     /// Leaves an organization without a default of a provider. Returns which key it was.
     pub(crate) async fn clear_default(
-        &self,
+        &mut self,
         organization: &OrganizationId,
         provider: Provider,
     ) -> Result<Option<KeyId>> {
@@ -348,7 +364,7 @@ impl Tx {
     }
 
     /// Gives a key to profiles, in place of the key that each had of its provider.
-    pub(crate) async fn assign(&self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
+    pub(crate) async fn assign(&mut self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
         use profile_key::{ActiveModel, Column, Entity};
         if profiles.is_empty() {
             return Ok(());
@@ -380,7 +396,7 @@ impl Tx {
     }
 
     /// Takes a key away from profiles. Those that do not have it are passed over.
-    pub(crate) async fn unassign(&self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
+    pub(crate) async fn unassign(&mut self, key: &ApiKey, profiles: &[ProfileId]) -> Result<()> {
         profile_key::Entity::delete_many()
             .filter(of_profiles(&key.organization, key.provider, profiles))
             .filter(profile_key::Column::ApiKeyId.eq(key.id.0))
@@ -389,20 +405,31 @@ impl Tx {
         self.touch([key.id.0]).await
     }
 
-    async fn touch(&self, ids: impl IntoIterator<Item = Uuid>) -> Result<()> {
+    async fn touch(&mut self, ids: impl IntoIterator<Item = Uuid>) -> Result<()> {
+        let ids: Vec<Uuid> = ids.into_iter().collect();
         api_key::Entity::update_many()
             .col_expr(api_key::Column::UpdateTime, Expr::value(self.now))
-            .filter(api_key::Column::ApiKeyId.is_in(ids))
+            .col_expr(api_key::Column::Revision, Expr::value(self.revision))
+            .filter(api_key::Column::ApiKeyId.is_in(ids.iter().copied()))
             .exec(&self.tx)
             .await?;
+        self.touched.extend(ids);
         Ok(())
     }
 
-    async fn update(&self, id: KeyId, mut changes: api_key::ActiveModel) -> Result<()> {
-        changes.update_time = Set(self.now);
+    async fn update(&mut self, id: KeyId, changes: api_key::ActiveModel) -> Result<()> {
         api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.tx).await?;
-        Ok(())
+        self.touch([id.0]).await
     }
+}
+
+fn versions_after(after: Option<(KeyId, i64)>) -> Select<secret::Entity> {
+    let mut query = secret::Entity::find();
+    if let Some((id, version)) = after {
+        let same_key = Condition::all().add(secret::Column::ApiKeyId.eq(id.0)).add(secret::Column::Version.gt(version));
+        query = query.filter(Condition::any().add(secret::Column::ApiKeyId.gt(id.0)).add(same_key));
+    }
+    query.order_by_asc(secret::Column::ApiKeyId).order_by_asc(secret::Column::Version)
 }
 
 fn of_profiles(organization: &OrganizationId, provider: Provider, profiles: &[ProfileId]) -> Condition {
@@ -434,6 +461,16 @@ async fn with_links<C: ConnectionTrait>(
         .into_tuple()
         .all(db)
         .await?;
+    let kept: Vec<(Uuid, i64, DateTime<Utc>)> = secret::Entity::find()
+        .select_only()
+        .columns([secret::Column::ApiKeyId, secret::Column::Version, secret::Column::KeepUntil])
+        .filter(secret::Column::ApiKeyId.is_in(ids.iter().copied()))
+        .filter(secret::Column::KeepUntil.is_not_null())
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut previous: HashMap<Uuid, Previous> =
+        kept.into_iter().map(|(id, version, keep_until)| (id, Previous { version, keep_until })).collect();
     let mut profiles: HashMap<Uuid, Vec<ProfileId>> = HashMap::new();
     let assigned = profile_key::Entity::find()
         .filter(profile_key::Column::ApiKeyId.is_in(ids))
@@ -447,10 +484,11 @@ async fn with_links<C: ConnectionTrait>(
     rows.into_iter()
         .map(|row| {
             let is_default = defaults.contains(&row.api_key_id);
+            let previous = previous.remove(&row.api_key_id);
             let mut profiles = profiles.remove(&row.api_key_id).unwrap_or_default();
             // Databases order text by their own collation; the contract says bytes.
             profiles.sort();
-            row::api_key(row, is_default, profiles)
+            row::api_key(row, is_default, profiles, previous)
         })
         .collect()
 }

@@ -4,20 +4,38 @@
 //! returns an error has changed nothing.
 
 mod error;
+mod keks;
+mod mutation;
 mod resolve;
-pub(crate) mod unseal;
+mod status;
+mod unseal;
+mod upkeep;
+mod watch;
 
-use tracing::{Span, field, instrument, warn};
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+use tracing::{Span, field, instrument};
+use uuid::Uuid;
 
 use crate::{
+    change::ChangeKind,
     environment::{Environment, Fallback},
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
-    seal::{self, Binding, Sealer, WRAPS_MAX, WRAPS_WARN},
-    store::{Candidate, Filter, Store, Tx},
+    seal::{self, Binding, Sealer, secrets_manager::Managers},
+    store::{Candidate, Filter, Store},
 };
 
 pub(crate) use error::{Error, Unusable};
+pub(crate) use keks::{KekStatus, RewrapState, RewrapStatus};
+pub(crate) use mutation::{Mutation, Repeatable};
 pub(crate) use resolve::Outcome;
+pub(crate) use status::SealStatus;
+pub(crate) use upkeep::Upkeep;
+pub(crate) use watch::{News, WATCHERS_MAX, Watcher};
+
+use mutation::{Answer, Begun};
 use resolve::{Found, outcomes};
 
 /// How many profiles one key may have. Bounds a listing's row to about 130 KiB.
@@ -31,12 +49,27 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// page ends early.
 const PAGE_STEP: usize = 25;
 
-/// Keys of organizations, and what uses them.
+/// How long a resolved key may be used without asking again.
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+
+/// How long the previous material of a key is kept unless the caller says otherwise.
+pub(crate) const KEEP_PREVIOUS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Keys of organizations, and what uses them. One replica of perhaps several.
 #[derive(Debug)]
 pub(crate) struct Vault {
     store: Store,
-    sealer: Sealer,
+    managers: Managers,
     environment: Environment,
+    upkeep: Upkeep,
+    /// Another one at each start.
+    replica: Uuid,
+    /// Nothing while the vault is sealed.
+    sealer: ArcSwapOption<Sealer>,
+    learning: keks::Learning,
+    condition: status::Condition,
+    history: watch::Shared,
+    watchers: Arc<Semaphore>,
 }
 
 /// A key to be created.
@@ -48,7 +81,6 @@ pub(crate) struct NewKey {
     pub(crate) material: KeyMaterial,
     pub(crate) organization_default: bool,
     pub(crate) profiles: Vec<ProfileId>,
-    pub(crate) creator: String,
 }
 
 /// A part of a listing.
@@ -75,6 +107,8 @@ pub(crate) struct ResolvedKey {
     pub(crate) id: Option<KeyId>,
     pub(crate) version: i64,
     pub(crate) source: Source,
+    /// The revision that it is of.
+    pub(crate) revision: i64,
 }
 
 /// One step of a resolution, explained.
@@ -96,40 +130,59 @@ pub(crate) struct ProfileKey {
 }
 
 impl Vault {
-    /// A vault over an unsealed store.
-    pub(crate) fn new(store: Store, sealer: Sealer, environment: Environment) -> Self {
-        Self { store, sealer, environment }
+    /// A sealed vault. Its upkeep unseals it.
+    pub(crate) fn new(store: Store, managers: Managers, environment: Environment, upkeep: Upkeep) -> Self {
+        Self {
+            store,
+            managers,
+            environment,
+            upkeep,
+            replica: Uuid::now_v7(),
+            sealer: ArcSwapOption::empty(),
+            learning: keks::Learning::default(),
+            condition: status::Condition::default(),
+            history: watch::Shared::default(),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        }
+    }
+
+    fn sealer(&self) -> Result<Arc<Sealer>, Error> {
+        self.sealer.load_full().ok_or_else(|| Error::Sealed { reason: self.condition.sealed_because() })
     }
 
     /// Stores a key and its links.
-    pub(crate) async fn create(&self, new: NewKey) -> Result<ApiKey, Error> {
+    pub(crate) async fn create(&self, mutation: &Mutation, new: NewKey) -> Result<ApiKey, Error> {
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
         let id = KeyId::new();
         let version = 1;
         let binding = Binding { organization: &new.organization, key: id, provider: new.provider, version };
-        let sealed = self.sealer.seal(&binding, &new.material).map_err(Error::CannotSeal)?;
-        let tx = self.store.begin().await?;
-        self.count_wrap(&tx).await?;
+        let sealed = work.seal(&binding, &new.material).await?;
         let key = ApiKey {
             id,
             provider: new.provider,
             display_name: new.display_name,
             state: State::Enabled,
             hint: new.material.hint(),
-            fingerprint: self.sealer.fingerprint(&new.organization, new.provider, &new.material),
+            fingerprint: work.sealer().fingerprint(&new.organization, new.provider, &new.material),
             organization: new.organization,
             version,
             organization_default: false,
             profiles: Vec::new(),
-            create_time: tx.now(),
-            update_time: tx.now(),
-            creator: new.creator,
+            create_time: work.tx.now(),
+            update_time: work.tx.now(),
+            creator: work.principal().to_owned(),
+            revision: work.tx.revision(),
+            previous: None,
         };
-        tx.insert_key(&key, &sealed).await?;
+        work.tx.insert_key(&key, &sealed).await?;
         if new.organization_default {
-            tx.set_default(&key).await?;
+            work.tx.set_default(&key).await?;
         }
-        tx.assign(&key, &new.profiles).await?;
-        finish(tx, &key).await
+        work.tx.assign(&key, &new.profiles).await?;
+        work.finish_key(&key, ChangeKind::Created).await
     }
 
     /// One key.
@@ -180,130 +233,186 @@ impl Vault {
     /// Changes a key's name, its state, or both.
     pub(crate) async fn update(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         id: KeyId,
         name: Option<&DisplayName>,
         state: Option<State>,
     ) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = existing(&tx, organization, id).await?;
-        tx.update_key(id, name, state).await?;
-        finish(tx, &key).await
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
+        work.tx.update_key(id, name, state).await?;
+        work.finish_key(&key, ChangeKind::Updated).await
     }
 
-    /// Replaces a key's material and destroys what was.
+    /// Replaces a key's material, and keeps what was for a while, sealed and unused.
     pub(crate) async fn rotate(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         id: KeyId,
         material: &KeyMaterial,
+        keep_previous_for: Duration,
     ) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = existing(&tx, organization, id).await?;
-        self.count_wrap(&tx).await?;
-        let version = key.version + 1;
-        let binding = Binding { organization, key: id, provider: key.provider, version };
-        let sealed = self.sealer.seal(&binding, material).map_err(Error::CannotSeal)?;
-        let fingerprint = self.sealer.fingerprint(organization, key.provider, material);
-        tx.replace_version(&key, version, &sealed, &material.hint(), &fingerprint).await?;
-        finish(tx, &key).await
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
+        work.replace_material(&key, material, keep_previous_for).await?;
+        work.finish_key(&key, ChangeKind::Rotated).await
+    }
+
+    /// Brings the kept previous material of a key back, as a new version.
+    pub(crate) async fn roll_back(
+        &self,
+        mutation: &Mutation,
+        organization: &OrganizationId,
+        id: KeyId,
+    ) -> Result<ApiKey, Error> {
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
+        let material = work.previous_material(&key).await?;
+        work.replace_material(&key, &material, KEEP_PREVIOUS_FOR).await?;
+        work.finish_key(&key, ChangeKind::Rotated).await
     }
 
     /// Destroys a key and its links. Returns it as it was.
-    pub(crate) async fn delete(&self, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = existing(&tx, organization, id).await?;
-        tx.delete_key(&key).await?;
-        tx.commit().await?;
-        Ok(key)
+    pub(crate) async fn delete(
+        &self,
+        mutation: &Mutation,
+        organization: &OrganizationId,
+        id: KeyId,
+    ) -> Result<ApiKey, Error> {
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
+        work.tx.delete_key(&key).await?;
+        let providers = [key.provider];
+        work.finish(organization, ChangeKind::Deleted, &providers, Answer::Key(key)).await?.key()
     }
 
     /// Makes a key the default of its provider.
-    pub(crate) async fn set_default(&self, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = enabled(&tx, organization, id).await?;
-        tx.set_default(&key).await?;
-        finish(tx, &key).await
+    pub(crate) async fn set_default(
+        &self,
+        mutation: &Mutation,
+        organization: &OrganizationId,
+        id: KeyId,
+    ) -> Result<ApiKey, Error> {
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.enabled(organization, id).await?;
+        work.tx.set_default(&key).await?;
+        work.finish_key(&key, ChangeKind::DefaultChanged).await
     }
 
     /// Leaves an organization without a default of a provider. Returns which it was.
     pub(crate) async fn clear_default(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         provider: Provider,
     ) -> Result<Option<KeyId>, Error> {
-        let tx = self.store.begin().await?;
-        let before = tx.clear_default(organization, provider).await?;
-        tx.commit().await?;
-        Ok(before)
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.cleared(),
+        };
+        let before = work.tx.clear_default(organization, provider).await?;
+        work.finish(organization, ChangeKind::DefaultChanged, &[provider], Answer::Cleared(before)).await?.cleared()
     }
 
     /// Gives a key to profiles.
     pub(crate) async fn assign(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = enabled(&tx, organization, id).await?;
-        tx.assign(&key, profiles).await?;
-        finish(tx, &key).await
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.enabled(organization, id).await?;
+        work.tx.assign(&key, profiles).await?;
+        work.finish_key(&key, ChangeKind::ProfilesChanged).await
     }
 
     /// Takes a key away from profiles.
     pub(crate) async fn unassign(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = existing(&tx, organization, id).await?;
-        tx.unassign(&key, profiles).await?;
-        finish(tx, &key).await
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
+        work.tx.unassign(&key, profiles).await?;
+        work.finish_key(&key, ChangeKind::ProfilesChanged).await
     }
 
     /// Sets the whole list of a key's profiles.
     pub(crate) async fn replace_profiles(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let tx = self.store.begin().await?;
-        let key = existing(&tx, organization, id).await?;
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.key(),
+        };
+        let key = work.existing(organization, id).await?;
         // A disabled key may be taken away, and not be given.
         if key.state == State::Disabled && profiles.iter().any(|profile| !key.profiles.contains(profile)) {
             return Err(Error::Disabled { id, provider: key.provider });
         }
         let gone: Vec<_> = key.profiles.iter().filter(|profile| !profiles.contains(profile)).cloned().collect();
-        tx.unassign(&key, &gone).await?;
-        tx.assign(&key, profiles).await?;
-        finish(tx, &key).await
+        work.tx.unassign(&key, &gone).await?;
+        work.tx.assign(&key, profiles).await?;
+        work.finish_key(&key, ChangeKind::ProfilesChanged).await
     }
 
     /// Gives keys of distinct providers to profiles, all or nothing. Returns how many
     /// (profile, provider) pairs have their key now.
     pub(crate) async fn batch_assign(
         &self,
+        mutation: &Mutation,
         organization: &OrganizationId,
         ids: &[KeyId],
         profiles: &[ProfileId],
     ) -> Result<usize, Error> {
-        let tx = self.store.begin().await?;
+        let mut work = match self.begin(mutation).await? {
+            Begun::Now(work) => work,
+            Begun::Before(answer) => return answer.assigned(),
+        };
         let mut seen: Vec<Provider> = Vec::new();
         for id in ids {
-            let key = enabled(&tx, organization, *id).await?;
+            let key = work.enabled(organization, *id).await?;
             if seen.contains(&key.provider) {
                 return Err(Error::SameProvider { provider: key.provider });
             }
             seen.push(key.provider);
-            tx.assign(&key, profiles).await?;
-            after(&tx, &key).await?;
+            work.tx.assign(&key, profiles).await?;
+            work.after(&key).await?;
         }
-        tx.commit().await?;
-        Ok(seen.len() * profiles.len())
+        let count = seen.len() * profiles.len();
+        work.finish(organization, ChangeKind::ProfilesChanged, &seen, Answer::Assigned(count)).await?.assigned()
     }
 
     /// What a profile's calls would use, per provider.
@@ -315,7 +424,7 @@ impl Vault {
         let mut found = Vec::new();
         for provider in Provider::ALL {
             let candidates = self.store.candidates(organization, Some(profile), provider).await?;
-            if let Some(candidate) = candidates.first() {
+            if let Some(candidate) = candidates.found.first() {
                 // A key that vanished between the two reads is as good as not there.
                 let key = self.store.key(organization, candidate.id).await?;
                 found.extend(key.map(|key| ProfileKey { provider, source: candidate.source, key: Some(key) }));
@@ -359,13 +468,26 @@ impl Vault {
     /// The one path behind [`Vault::resolve`] and [`Vault::explain`], so that the
     /// explanation cannot differ from what happens.
     async fn examine<'a>(&'a self, ask: &'a Ask) -> Result<Examined<'a>, Error> {
+        let sealer = self.sealer()?;
         let candidates = self.store.candidates(&ask.organization, ask.profile.as_ref(), ask.provider).await?;
+        let revision = candidates.revision;
+        let candidates = candidates.found;
         let fallback = self.environment.find(&ask.organization, ask.provider);
         let result = match (candidates.first(), &fallback) {
-            (Some(candidate), _) => self.open(ask, candidate),
-            (None, Fallback::Key(material)) => {
-                Ok(ResolvedKey { material: (*material).clone(), id: None, version: 0, source: Source::Environment })
-            }
+            (Some(candidate), _) => match open(&sealer, ask, candidate, revision) {
+                // Another replica seals with a KEK that this one has not heard of yet.
+                Err(Error::Unusable { cause: Unusable::Undecryptable(seal::Error::UnknownKek), .. }) => {
+                    open(self.learn_keks().await?.as_ref(), ask, candidate, revision)
+                }
+                opened => opened,
+            },
+            (None, Fallback::Key(material)) => Ok(ResolvedKey {
+                material: (*material).clone(),
+                id: None,
+                version: 0,
+                source: Source::Environment,
+                revision,
+            }),
             (None, Fallback::Unset | Fallback::NotAllowed) => Err(Error::NoKey {
                 provider: ask.provider,
                 environment_withheld: matches!(fallback, Fallback::NotAllowed),
@@ -373,39 +495,21 @@ impl Vault {
         };
         Ok(Examined { ask, candidates, fallback, result })
     }
+}
 
-    fn open(&self, ask: &Ask, candidate: &Candidate) -> Result<ResolvedKey, Error> {
-        let unusable =
-            |cause| Error::Unusable { id: candidate.id, provider: ask.provider, source_step: candidate.source, cause };
-        if candidate.state == State::Disabled {
-            return Err(unusable(Unusable::Disabled));
-        }
-        let binding = Binding {
-            organization: &ask.organization,
-            key: candidate.id,
-            provider: ask.provider,
-            version: candidate.version,
-        };
-        let opened = match &candidate.sealed {
-            Some(sealed) => self.sealer.open(&binding, sealed),
-            None => Err(seal::Error::UnknownForm),
-        };
-        let material = opened.map_err(|error| unusable(Unusable::Undecryptable(error)))?;
-        Ok(ResolvedKey { material, id: Some(candidate.id), version: candidate.version, source: candidate.source })
+fn open(sealer: &Sealer, ask: &Ask, candidate: &Candidate, revision: i64) -> Result<ResolvedKey, Error> {
+    let (id, provider, source) = (candidate.id, ask.provider, candidate.source);
+    let unusable = |cause| Error::Unusable { id, provider, source_step: source, cause };
+    if candidate.state == State::Disabled {
+        return Err(unusable(Unusable::Disabled));
     }
-
-    async fn count_wrap(&self, tx: &Tx) -> Result<(), Error> {
-        let kek_id = self.sealer.primary();
-        match tx.count_wrap(kek_id).await? {
-            Some(count) if count <= WRAPS_MAX => {
-                if count >= WRAPS_WARN && count % 1_000 == 0 {
-                    warn!(kek.id = kek_id, count, "a key encryption key nears its limit: rotate it");
-                }
-                Ok(())
-            }
-            Some(_) | None => Err(Error::KekUsedUp { kek_id: kek_id.to_owned() }),
-        }
-    }
+    let binding = Binding { organization: &ask.organization, key: id, provider, version: candidate.version };
+    let opened = match &candidate.sealed {
+        Some(sealed) => sealer.open(&binding, sealed),
+        None => Err(seal::Error::UnknownForm),
+    };
+    let material = opened.map_err(|error| unusable(Unusable::Undecryptable(error)))?;
+    Ok(ResolvedKey { material, id: Some(id), version: candidate.version, source, revision })
 }
 
 /// What the steps of a resolution found, and what came of it.
@@ -467,30 +571,6 @@ impl Examined<'_> {
             },
         }
     }
-}
-
-async fn existing(tx: &Tx, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
-    tx.key(organization, id).await?.ok_or(Error::KeyNotFound { id })
-}
-
-async fn enabled(tx: &Tx, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
-    let key = existing(tx, organization, id).await?;
-    match key.state {
-        State::Enabled => Ok(key),
-        State::Disabled => Err(Error::Disabled { id, provider: key.provider }),
-    }
-}
-
-/// Reads a key back as the transaction leaves it, and refuses what it may not be.
-async fn after(tx: &Tx, key: &ApiKey) -> Result<ApiKey, Error> {
-    let now = existing(tx, &key.organization, key.id).await?;
-    if now.profiles.len() > PROFILES_MAX { Err(Error::TooManyProfiles { id: key.id }) } else { Ok(now) }
-}
-
-async fn finish(tx: Tx, key: &ApiKey) -> Result<ApiKey, Error> {
-    let key = after(&tx, key).await?;
-    tx.commit().await?;
-    Ok(key)
 }
 
 /// About how many bytes a key takes in a listing.

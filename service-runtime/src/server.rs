@@ -9,13 +9,14 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, builder::BoolishValueParser};
 use futures_util::{TryFutureExt as _, future::MapOk};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     Status,
     body::Body,
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
+use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
 
@@ -97,6 +98,8 @@ pub struct Served {
     pub descriptors: &'static [u8],
     /// The failure of a request that is larger than a service reads.
     pub too_large: fn() -> Failure,
+    /// Whether the services can do their work. Health says so; nothing is refused for it.
+    pub ready: watch::Receiver<bool>,
 }
 
 /// Serves until `stop` resolves, then lets running calls end within the drain time.
@@ -121,15 +124,13 @@ pub async fn run(
     }
     // The empty name stands for the whole server.
     let services = || served.services.iter().copied().chain([""]);
-    for service in services() {
-        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-    }
+    let mut ready = served.ready;
 
     let address = listener.local_addr().context("the listener has no address")?;
     if options.dev {
         warn!("development mode: no TLS, and everyone on this machine may do everything");
     }
-    info!(%address, "serving");
+    info!(%address, "listening");
 
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
@@ -150,13 +151,21 @@ pub async fn run(
         });
     tokio::pin!(serving);
 
-    tokio::select! {
-        ended = &mut serving => return ended.context("the server ended"),
-        () = stop => {}
+    tokio::pin!(stop);
+    loop {
+        let is_ready = *ready.borrow_and_update();
+        set_health(&health, services(), is_ready).await;
+        if is_ready {
+            info!(%address, "serving");
+        }
+        tokio::select! {
+            ended = &mut serving => return ended.context("the server ended"),
+            () = &mut stop => break,
+            // A service that is always ready lets go of the other end.
+            Ok(()) = ready.changed() => {}
+        }
     }
-    for service in services() {
-        health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
-    }
+    set_health(&health, services(), false).await;
     drop(drain);
     let limit = Duration::from_secs(options.drain_seconds);
     match tokio::time::timeout(limit, serving).await {
@@ -166,6 +175,13 @@ pub async fn run(
             Ok(())
         }
         Err(_) => bail!("calls were still running {} s after the stop signal; they are cut", limit.as_secs()),
+    }
+}
+
+async fn set_health(health: &HealthReporter, services: impl Iterator<Item = &str>, is_ready: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    for service in services {
+        health.set_service_status(service, if is_ready { Serving } else { NotServing }).await;
     }
 }
 

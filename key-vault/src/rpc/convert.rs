@@ -1,28 +1,33 @@
 //! Messages to domain types and back: the only place that sees both, and the only one
 //! that refuses a message for what stands in it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use proto::{keyvault as pb, types};
 use service_runtime::fields::{Check, Invalid};
+use uuid::Uuid;
 
 use super::page_token::{self, Query};
 use crate::{
+    change::{Change, ChangeKind},
     key::{self, ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
     store::Filter,
-    vault::{Ask, NewKey, Outcome, PROFILES_MAX, ProfileKey, ResolvedKey, Step},
+    vault::{Ask, KEEP_PREVIOUS_FOR, LEASE, NewKey, News, Outcome, PROFILES_MAX, ProfileKey, ResolvedKey, Step},
 };
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 1_000;
+
+/// A previous version is for going back soon, not an archive.
+const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;
 
 type Result<T> = std::result::Result<T, Invalid>;
 
-pub(super) fn new_key(request: pb::CreateApiKeyRequest, creator: String) -> Result<NewKey> {
+pub(super) fn new_key(request: pb::CreateApiKeyRequest) -> Result<NewKey> {
     let mut check = Check::default();
     let organization = check.take(organization(request.organization_id));
     let provider = check.take(required_provider(request.provider));
@@ -35,7 +40,7 @@ pub(super) fn new_key(request: pb::CreateApiKeyRequest, creator: String) -> Resu
         return Err(check.failed());
     };
     let organization_default = request.set_as_organization_default;
-    Ok(NewKey { organization, provider, display_name, material, organization_default, profiles, creator })
+    Ok(NewKey { organization, provider, display_name, material, organization_default, profiles })
 }
 
 pub(super) fn key(organization_id: String, api_key_id: &str) -> Result<(OrganizationId, KeyId)> {
@@ -132,14 +137,44 @@ pub(super) struct Rotation {
     pub(super) organization: OrganizationId,
     pub(super) id: KeyId,
     pub(super) material: KeyMaterial,
+    pub(super) keep_previous_for: Duration,
 }
 
 pub(super) fn rotation(request: pb::RotateApiKeyRequest) -> Result<Rotation> {
     let mut check = Check::default();
     let named = check.take(key(request.organization_id, &request.api_key_id));
     let material = check.take(material(request.material));
-    let (Some((organization, id)), Some(material)) = (named, material) else { return Err(check.failed()) };
-    Ok(Rotation { organization, id, material })
+    let kept = check.take(keep_previous_for(request.keep_previous_for));
+    let (Some((organization, id)), Some(material), Some(keep_previous_for)) = (named, material, kept) else {
+        return Err(check.failed());
+    };
+    Ok(Rotation { organization, id, material, keep_previous_for })
+}
+
+fn keep_previous_for(duration: Option<prost_types::Duration>) -> Result<Duration> {
+    let Some(duration) = duration else { return Ok(KEEP_PREVIOUS_FOR) };
+    match u64::try_from(duration.seconds) {
+        Ok(seconds) if seconds <= KEEP_PREVIOUS_FOR_MAX.as_secs() && duration.nanos == 0 => {
+            Ok(Duration::from_secs(seconds))
+        }
+        Ok(_) | Err(_) => Err(Invalid::new("keep_previous_for", "must be whole seconds, from 0 to 30 days")),
+    }
+}
+
+/// From where a watcher goes on, and in which history.
+pub(super) fn watch(request: &pb::WatchKeyChangesRequest) -> Result<(Option<i64>, Option<Uuid>)> {
+    let mut check = Check::default();
+    let from = check.take(match request.from_revision {
+        Some(revision) if revision < 0 => Err(Invalid::new("from_revision", "must not be negative")),
+        from => Ok(from),
+    });
+    let epoch = check.take(match request.epoch.as_str() {
+        "" => Ok(None),
+        text => {
+            Uuid::try_parse(text).map(Some).map_err(|_| Invalid::new("epoch", "must be an epoch that a heartbeat said"))
+        }
+    });
+    from.zip(epoch).ok_or_else(|| check.failed())
 }
 
 pub(super) fn default(request: pb::ClearOrganizationDefaultRequest) -> Result<(OrganizationId, Provider)> {
@@ -304,6 +339,7 @@ impl From<ApiKey> for pb::ApiKey {
             State::Enabled => pb::api_key::State::Enabled,
             State::Disabled => pb::api_key::State::Disabled,
         };
+        let etag = key.etag();
         Self {
             api_key_id: key.id.to_string(),
             organization_id: key.organization.to_string(),
@@ -317,13 +353,55 @@ impl From<ApiKey> for pb::ApiKey {
             profile_ids: key.profiles.iter().map(ToString::to_string).collect(),
             create_time: Some(timestamp(key.create_time)),
             update_time: Some(timestamp(key.update_time)),
+            etag,
+            previous_version: key.previous.as_ref().map_or(0, |previous| previous.version),
+            previous_expire_time: key.previous.map(|previous| timestamp(previous.keep_until)),
             creator: key.creator,
-            ..Default::default()
         }
     }
 }
 
-fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+fn duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0) }
+}
+
+impl From<News> for pb::WatchKeyChangesResponse {
+    fn from(news: News) -> Self {
+        use pb::watch_key_changes_response::Event;
+        let event = match news {
+            News::Change(change) => Event::Change(change.into()),
+            News::Heartbeat { revision, epoch } => {
+                Event::Heartbeat(pb::Heartbeat { revision, epoch: epoch.to_string() })
+            }
+        };
+        Self { event: Some(event) }
+    }
+}
+
+impl From<Change> for pb::KeyChange {
+    fn from(change: Change) -> Self {
+        use pb::key_change::Kind;
+        let kind = match change.kind {
+            ChangeKind::Created => Kind::Created,
+            ChangeKind::Updated => Kind::Updated,
+            ChangeKind::Rotated => Kind::Rotated,
+            ChangeKind::Deleted => Kind::Deleted,
+            ChangeKind::DefaultChanged => Kind::DefaultChanged,
+            ChangeKind::ProfilesChanged => Kind::ProfilesChanged,
+            ChangeKind::PreviousDestroyed => Kind::PreviousDestroyed,
+        };
+        Self {
+            revision: change.revision,
+            organization_id: change.organization.to_string(),
+            kind: kind.into(),
+            providers: change.providers.into_iter().map(|provider| types::Provider::from(provider).into()).collect(),
+            api_key_ids: change.keys.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+pub(super) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     // Below 10^9 by definition.
     let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0);
     prost_types::Timestamp { seconds: time.timestamp(), nanos }
@@ -336,7 +414,8 @@ impl From<ResolvedKey> for pb::ResolveKeyResponse {
             api_key_id: key.id.map(|id| id.to_string()).unwrap_or_default(),
             version: key.version,
             source: types::Source::from(key.source).into(),
-            ..Default::default()
+            revision: key.revision,
+            lease_duration: Some(duration(LEASE)),
         }
     }
 }

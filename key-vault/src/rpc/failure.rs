@@ -8,9 +8,13 @@ use service_runtime::{
     failure::{Code, Failure},
     peer,
 };
+use uuid::Uuid;
 
 use super::{Error, REQUEST_BYTES_MAX};
-use crate::vault::{self, Unusable};
+use crate::{
+    store,
+    vault::{self, Unusable, WATCHERS_MAX},
+};
 
 /// How long a caller should wait for a database that failed over or was restarted.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -20,6 +24,7 @@ impl From<Error> for Failure {
         match error {
             Error::NoPeer => peer::unauthenticated(KEYVAULT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
             Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
+            Error::TooSlow(_) => outcome_unknown().caused_by(error),
             Error::Vault(error) => of_vault(error),
         }
     }
@@ -76,13 +81,97 @@ fn of_vault(error: vault::Error) -> Failure {
             .says(format!("Two of the keys are of {provider}; a profile has one key per provider."))
             .with("provider", provider)
             .field("api_key_ids", format!("two keys of {provider}")),
-        E::Store(source) => failure(Code::Unavailable, Reason::StoreUnavailable)
-            .says("The key store is unavailable. Try again.")
+        E::PreviousUnusable { id, provider, cause } => failure(Code::FailedPrecondition, Reason::KeyUnusable)
+            .says(format!("The previous version of key {id} cannot be opened. Rotate the key instead."))
+            .with("api_key_id", id)
+            .with("provider", provider)
+            .with("cause", "undecryptable")
+            .caused_by(cause),
+        E::NoPrevious { id } => failure(Code::FailedPrecondition, Reason::NoPreviousVersion)
+            .says(format!("Nothing is kept of what key {id} was before. Rotate it to the key that you want."))
+            .with("api_key_id", id),
+        E::RequestIdReused { id } => failure(Code::InvalidArgument, Reason::RequestIdReused)
+            .says(format!("Request id {id} was used for another request. Use a new one for each request."))
+            .with("request_id", id)
+            .field("request_id", "was used for another request"),
+        E::EtagMismatch { id, etag } => failure(Code::Aborted, Reason::EtagMismatch)
+            .says(format!(
+                "Key {id} has changed since you read it: its etag is {etag}. Read it again, and decide again."
+            ))
+            .with("api_key_id", id)
+            .with("etag", etag),
+        E::Compacted { revision, epoch } => failure(Code::OutOfRange, Reason::RevisionCompacted)
+            .says(format!(
+                "The changes after that revision are not to be had: the history stands at {revision} of epoch {epoch}. \
+                 Drop what you derived from earlier answers, and watch without from_revision."
+            ))
+            .with("revision", revision)
+            .with("epoch", epoch),
+        E::TooManyWatchers => failure(Code::ResourceExhausted, Reason::Overloaded)
+            .says(format!("This replica serves {WATCHERS_MAX} watchers already. Try another one."))
+            .with("limit", WATCHERS_MAX)
+            .retry_after(STORE_RETRY),
+        E::Stopping => failure(Code::Unavailable, Reason::ShuttingDown)
+            .says("This replica stops. Another one answers.")
+            .retry_after(STORE_RETRY),
+        E::Sealed { reason } => failure(Code::Unavailable, Reason::VaultSealed)
+            .says("This replica of the vault is sealed. The operator must look; GetSealStatus says why.")
             .retry_after(STORE_RETRY)
-            .caused_by(source),
+            .caused_by(reason),
+        E::Store(source) => of_store(source),
         E::CannotSeal(source) => sealed().caused_by(source),
         E::KekUsedUp { .. } => sealed().caused_by(error),
+        E::KekNotDistributed { kek_id, replicas } => failure(Code::FailedPrecondition, Reason::KekNotDistributed)
+            .says(format!(
+                "{} live replicas do not know key encryption key {kek_id} yet. Wait some seconds and try again; \
+                 if it lasts, look at their logs or stop them.",
+                replicas.len()
+            ))
+            .with("kek_id", kek_id)
+            .with("replicas", listed(&replicas)),
+        E::NoPendingKek => failure(Code::FailedPrecondition, Reason::NoPendingKek)
+            .says("No key encryption key waits to be promoted. Add one first."),
+        E::Manager { kind, source } => failure(Code::Unavailable, Reason::SecretsManagerUnavailable)
+            .says(format!("The secrets manager {kind:?} did not do its work: {source}. Stored keys open all the same."))
+            .with("secrets_manager", kind)
+            .caused_by(source),
+        E::ManagerNotEverywhere { kind, replicas } => {
+            failure(Code::FailedPrecondition, Reason::SecretsManagerNotEverywhere)
+                .says(format!(
+                    "{} live replicas are not configured for the secrets manager {kind:?} and could not start again. \
+                     Configure all of them first.",
+                    replicas.len()
+                ))
+                .with("secrets_manager", kind)
+                .with("replicas", listed(&replicas))
+        }
     }
+}
+
+fn of_store(error: store::Error) -> Failure {
+    match error {
+        store::Error::NotSetUp => failure(Code::Unavailable, Reason::VaultSealed)
+            .says("The vault is not set up yet. Try again.")
+            .retry_after(STORE_RETRY),
+        store::Error::Database(_) | store::Error::Damaged(_) | store::Error::Silent => {
+            store_unavailable().says("The key store is unavailable. Try again.").caused_by(error)
+        }
+    }
+}
+
+/// The failure of a call that may have happened all the same.
+fn outcome_unknown() -> Failure {
+    store_unavailable()
+        .says("The key store did not answer in time. Whether a change was made is not known: repeat it with the same request_id.")
+        .with("outcome", "unknown")
+}
+
+fn store_unavailable() -> Failure {
+    failure(Code::Unavailable, Reason::StoreUnavailable).retry_after(STORE_RETRY)
+}
+
+fn listed(replicas: &[Uuid]) -> String {
+    replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// The failure of a request that is larger than the vault reads.

@@ -4,7 +4,7 @@
 //! id. The canary catches a form or a binding that this version would compute
 //! otherwise.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ring::{aead::LessSafeKey, hmac, rand::SystemRandom};
 use subtle::ConstantTimeEq as _;
@@ -19,6 +19,19 @@ use super::{
 
 const CHECK_VALUE_LENGTH: usize = 8;
 const CANARY_TEXT: &[u8; 32] = b"archestra key-vault canary v1...";
+
+/// What a KEK is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KekState {
+    /// Being made known to the replicas. Opens only.
+    Pending,
+    /// Seals.
+    Primary,
+    /// Opens what it sealed before.
+    DecryptOnly,
+    /// Nothing needs it.
+    Retired,
+}
 
 /// A KEK as the database keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +79,7 @@ pub(crate) enum KekError {
 }
 
 /// A KEK in memory.
-pub(crate) struct Kek {
+pub(super) struct Kek {
     id: String,
     key: Box<LessSafeKey>,
 }
@@ -82,7 +95,7 @@ impl Kek {
 }
 
 /// A KEK that passed its checks.
-pub(crate) struct CheckedKek(Kek);
+pub(crate) struct CheckedKek(Arc<Kek>);
 
 impl fmt::Debug for CheckedKek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,7 +121,7 @@ impl CheckedKek {
         let canary = Bits256::new(*CANARY_TEXT);
         let canary = kek.wrap(&random, &canary, &canary_aad(vault, &id)).map_err(not_made)?;
         let record = KekRecord { id: id.clone(), wrapped, check_value: check_value(&bits), canary };
-        Ok((Self(kek), record))
+        Ok((Self(Arc::new(kek)), record))
     }
 
     /// Has the secrets manager unwrap a stored KEK, and checks that it is the right one.
@@ -126,7 +139,7 @@ impl CheckedKek {
         let canary = Wrapped::parse(Layer::Dek, &record.canary)
             .and_then(|canary| kek.unwrap(&canary, &canary_aad(vault, &record.id)));
         if canary.is_ok_and(|text| text.as_slice() == CANARY_TEXT) {
-            Ok(Self(kek))
+            Ok(Self(Arc::new(kek)))
         } else {
             Err(KekError::WrongCanary { id: id() })
         }
@@ -140,7 +153,7 @@ impl CheckedKek {
         &self.0
     }
 
-    pub(super) fn into_kek(self) -> Kek {
+    pub(super) fn into_kek(self) -> Arc<Kek> {
         self.0
     }
 }

@@ -22,7 +22,7 @@ impl World {
     async fn sealer(&self, vault: Uuid) -> Sealer {
         let (kek, _) = CheckedKek::create("kek-1".to_owned(), vault, self.managers.configured()).await.unwrap();
         let fingerprint_key = Sealer::new_fingerprint_key(vault, &kek).unwrap();
-        Sealer::new(vault, [kek], "kek-1".to_owned(), &fingerprint_key).unwrap()
+        Sealer::new(vault, [kek], &fingerprint_key).unwrap()
     }
 }
 
@@ -39,7 +39,7 @@ async fn a_sealed_key_opens_where_it_belongs() {
     let vault_sealer = World::new().sealer(Uuid::new_v4()).await;
     let acme = organization("acme");
     let binding = Binding { organization: &acme, key: KeyId::new(), provider: Provider::OpenAi, version: 1 };
-    let sealed = vault_sealer.seal(&binding, &material("sk-secret")).unwrap();
+    let sealed = vault_sealer.seal("kek-1", &binding, &material("sk-secret")).unwrap();
     assert_eq!(vault_sealer.open(&binding, &sealed).unwrap().expose(), "sk-secret");
     assert!(!sealed.payload.windows(9).any(|window| window == b"sk-secret"));
 }
@@ -51,7 +51,7 @@ async fn a_sealed_key_opens_nowhere_else() {
     let vault_sealer = world.sealer(vault).await;
     let (acme, other) = (organization("acme"), organization("acm"));
     let here = Binding { organization: &acme, key: KeyId::new(), provider: Provider::OpenAi, version: 1 };
-    let sealed = vault_sealer.seal(&here, &material("sk-secret")).unwrap();
+    let sealed = vault_sealer.seal("kek-1", &here, &material("sk-secret")).unwrap();
     let elsewhere = [
         Binding { organization: &other, ..here },
         Binding { key: KeyId::new(), ..here },
@@ -61,7 +61,7 @@ async fn a_sealed_key_opens_nowhere_else() {
     for binding in &elsewhere {
         assert_eq!(vault_sealer.open(binding, &sealed).unwrap_err(), Error::NotAuthentic, "{binding:?}");
         // Each layer is bound by itself: a row's own DEK does not open another's payload.
-        let own = vault_sealer.seal(binding, &material("sk-other")).unwrap();
+        let own = vault_sealer.seal("kek-1", binding, &material("sk-other")).unwrap();
         for mixed in [
             Sealed { payload: sealed.payload.clone(), ..own.clone() },
             Sealed { dek: sealed.dek.clone(), ..own.clone() },
@@ -78,7 +78,7 @@ async fn no_single_bit_may_change() {
     let vault_sealer = World::new().sealer(Uuid::new_v4()).await;
     let acme = organization("acme");
     let binding = Binding { organization: &acme, key: KeyId::new(), provider: Provider::Anthropic, version: 3 };
-    let sealed = vault_sealer.seal(&binding, &material("sk-ant-0123456789")).unwrap();
+    let sealed = vault_sealer.seal("kek-1", &binding, &material("sk-ant-0123456789")).unwrap();
     for bit in 0..sealed.payload.len() * 8 {
         let mut changed = sealed.clone();
         changed.payload[bit / 8] ^= 1 << (bit % 8);
@@ -105,7 +105,8 @@ async fn equal_keys_are_sealed_differently_and_have_equal_fingerprints() {
     let (acme, other) = (organization("acme"), organization("other"));
     let binding = Binding { organization: &acme, key: KeyId::new(), provider: Provider::OpenAi, version: 1 };
     let (a, b) = (material("sk-same"), material("sk-same"));
-    let (first, second) = (vault_sealer.seal(&binding, &a).unwrap(), vault_sealer.seal(&binding, &b).unwrap());
+    let (first, second) =
+        (vault_sealer.seal("kek-1", &binding, &a).unwrap(), vault_sealer.seal("kek-1", &binding, &b).unwrap());
     assert!(first.payload != second.payload && first.dek != second.dek);
 
     let of = |organization, text| vault_sealer.fingerprint(organization, Provider::OpenAi, &material(text));

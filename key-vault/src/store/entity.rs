@@ -18,6 +18,7 @@ pub(super) mod api_key {
         pub(in crate::store) creator: String,
         pub(in crate::store) create_time: ChronoDateTimeUtc,
         pub(in crate::store) update_time: ChronoDateTimeUtc,
+        pub(in crate::store) revision: i64,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -42,6 +43,7 @@ pub(super) mod secret {
         pub(in crate::store) dek: Vec<u8>,
         pub(in crate::store) kek_id: String,
         pub(in crate::store) create_time: ChronoDateTimeUtc,
+        pub(in crate::store) keep_until: Option<ChronoDateTimeUtc>,
     }
 
     impl std::fmt::Debug for Model {
@@ -112,6 +114,8 @@ pub(super) mod kek {
         pub(in crate::store) state: String,
         pub(in crate::store) wrap_count: i64,
         pub(in crate::store) create_time: ChronoDateTimeUtc,
+        pub(in crate::store) promote_time: Option<ChronoDateTimeUtc>,
+        pub(in crate::store) retire_time: Option<ChronoDateTimeUtc>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -132,6 +136,91 @@ pub(super) mod vault_meta {
         pub(in crate::store) revision: i64,
         pub(in crate::store) fingerprint_key: Vec<u8>,
         pub(in crate::store) create_time: ChronoDateTimeUtc,
+        /// Nothing in a database that was never restored: the vault's id stands for it.
+        pub(in crate::store) epoch: Option<Uuid>,
+        pub(in crate::store) compacted_revision: i64,
+        pub(in crate::store) kek_revision: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod change {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "change")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) revision: i64,
+        pub(in crate::store) organization_id: String,
+        pub(in crate::store) kind: String,
+        pub(in crate::store) providers: String,
+        pub(in crate::store) api_key_ids: String,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod request {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "request")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) principal: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) request_id: Uuid,
+        pub(in crate::store) digest: Vec<u8>,
+        pub(in crate::store) answer: String,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod replica {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "replica")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) replica_id: Uuid,
+        pub(in crate::store) seen_time: ChronoDateTimeUtc,
+        pub(in crate::store) kek_ids: String,
+        pub(in crate::store) managers: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod rewrap {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "rewrap")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) kek_id: String,
+        pub(in crate::store) start_time: ChronoDateTimeUtc,
+        pub(in crate::store) failed_count: i64,
+        pub(in crate::store) worker: Option<Uuid>,
+        pub(in crate::store) lease_until: Option<ChronoDateTimeUtc>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

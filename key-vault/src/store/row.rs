@@ -4,10 +4,10 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
-use super::{Candidate, Error, Result, SealedVersion, StoredKek, entity};
+use super::{Candidate, Candidates, Error, Result, SealedVersion, entity};
 use crate::{
-    key::{ApiKey, DisplayName, KeyId, OrganizationId, ProfileId, Provider, Source, State},
-    seal::{KekRecord, Sealed, secrets_manager::WrappedKek},
+    key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
+    seal::Sealed,
 };
 
 /// The time, as both databases can keep it: to the microsecond.
@@ -15,27 +15,30 @@ pub(super) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
-/// Both steps of a resolution in one statement, with the current version of each key.
-/// `$1` to `$3` are understood by SQLite as by PostgreSQL.
+/// Both steps of a resolution in one statement, with the current version of each key and
+/// the revision that all of it is of: one row at least. `$1` to `$3` are understood by
+/// SQLite as by PostgreSQL.
 const CANDIDATES: &str = "\
-SELECT link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id \
-FROM (\
+SELECT m.revision, link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id \
+FROM vault_meta m \
+LEFT JOIN (\
   SELECT 1 AS rank, api_key_id FROM profile_key \
   WHERE organization_id = $1 AND profile_id = $2 AND provider = $3 \
   UNION ALL \
   SELECT 2 AS rank, api_key_id FROM organization_default \
   WHERE organization_id = $1 AND provider = $3\
-) link \
-JOIN api_key k ON k.api_key_id = link.api_key_id \
+) link ON TRUE \
+LEFT JOIN api_key k ON k.api_key_id = link.api_key_id \
 LEFT JOIN secret s ON s.api_key_id = k.api_key_id AND s.version = k.version \
 ORDER BY link.rank";
 
 #[derive(FromQueryResult)]
 struct CandidateRow {
-    rank: i32,
-    api_key_id: Uuid,
-    state: String,
-    version: i64,
+    revision: i64,
+    rank: Option<i32>,
+    api_key_id: Option<Uuid>,
+    state: Option<String>,
+    version: Option<i64>,
     payload: Option<Vec<u8>>,
     dek: Option<Vec<u8>>,
     kek_id: Option<String>,
@@ -46,7 +49,7 @@ pub(super) async fn candidates<C: ConnectionTrait>(
     organization: &OrganizationId,
     profile: Option<&ProfileId>,
     provider: Provider,
-) -> Result<Vec<Candidate>> {
+) -> Result<Candidates> {
     let values: [Value; 3] = [
         organization.as_str().into(),
         // No profile has an empty id, so an absent one finds nothing.
@@ -54,27 +57,34 @@ pub(super) async fn candidates<C: ConnectionTrait>(
         provider.name().into(),
     ];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), CANDIDATES, values);
-    CandidateRow::find_by_statement(statement).all(db).await?.into_iter().map(candidate).collect()
+    let rows = CandidateRow::find_by_statement(statement).all(db).await?;
+    let revision = rows.first().map_or(0, |row| row.revision);
+    let found = rows.into_iter().filter_map(|row| candidate(row).transpose()).collect::<Result<_>>()?;
+    Ok(Candidates { revision, found })
 }
 
-fn candidate(row: CandidateRow) -> Result<Candidate> {
+fn candidate(row: CandidateRow) -> Result<Option<Candidate>> {
+    let (Some(rank), Some(id), Some(name), Some(version)) = (row.rank, row.api_key_id, row.state, row.version) else {
+        return Ok(None);
+    };
     let sealed = match (row.payload, row.dek, row.kek_id) {
         (Some(payload), Some(dek), Some(kek_id)) => Some(Sealed { payload, dek, kek_id }),
         _ => None,
     };
-    Ok(Candidate {
-        source: if row.rank == 1 { Source::Profile } else { Source::OrganizationDefault },
-        id: KeyId(row.api_key_id),
-        state: state(&row.state)?,
-        version: row.version,
+    Ok(Some(Candidate {
+        source: if rank == 1 { Source::Profile } else { Source::OrganizationDefault },
+        id: KeyId(id),
+        state: state(&name)?,
+        version,
         sealed,
-    })
+    }))
 }
 
 pub(super) fn api_key(
     row: entity::api_key::Model,
     organization_default: bool,
     profiles: Vec<ProfileId>,
+    previous: Option<Previous>,
 ) -> Result<ApiKey> {
     Ok(ApiKey {
         id: KeyId(row.api_key_id),
@@ -90,6 +100,8 @@ pub(super) fn api_key(
         create_time: row.create_time,
         update_time: row.update_time,
         creator: row.creator,
+        revision: row.revision,
+        previous,
     })
 }
 
@@ -106,6 +118,7 @@ pub(super) fn new_key(key: &ApiKey) -> entity::api_key::ActiveModel {
         creator: Set(key.creator.clone()),
         create_time: Set(key.create_time),
         update_time: Set(key.update_time),
+        revision: Set(key.revision),
     }
 }
 
@@ -124,6 +137,7 @@ pub(super) fn new_secret(
         dek: Set(sealed.dek.clone()),
         kek_id: Set(sealed.kek_id.clone()),
         create_time: Set(now),
+        keep_until: Set(None),
     }
 }
 
@@ -137,37 +151,11 @@ pub(super) fn sealed_version(row: entity::secret::Model) -> Result<SealedVersion
     })
 }
 
-pub(super) fn new_kek(record: &KekRecord, now: DateTime<Utc>) -> entity::kek::ActiveModel {
-    entity::kek::ActiveModel {
-        kek_id: Set(record.id.clone()),
-        manager: Set(record.wrapped.manager.clone()),
-        key_ref: Set(record.wrapped.key_ref.clone()),
-        wrapped: Set(record.wrapped.blob.clone()),
-        check_value: Set(record.check_value.clone()),
-        canary: Set(record.canary.clone()),
-        state: Set("primary".to_owned()),
-        wrap_count: Set(0),
-        create_time: Set(now),
-    }
-}
-
-pub(super) fn stored_kek(row: entity::kek::Model) -> StoredKek {
-    StoredKek {
-        primary: row.state == "primary",
-        record: KekRecord {
-            id: row.kek_id,
-            wrapped: WrappedKek { manager: row.manager, key_ref: row.key_ref, blob: row.wrapped },
-            check_value: row.check_value,
-            canary: row.canary,
-        },
-    }
-}
-
-fn organization(text: String) -> Result<OrganizationId> {
+pub(super) fn organization(text: String) -> Result<OrganizationId> {
     OrganizationId::try_from(text).map_err(|_| Error::Damaged("an organization's id"))
 }
 
-fn provider(text: &str) -> Result<Provider> {
+pub(super) fn provider(text: &str) -> Result<Provider> {
     Provider::from_name(text).ok_or(Error::Damaged("a provider"))
 }
 

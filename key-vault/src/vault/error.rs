@@ -1,11 +1,15 @@
 //! Why an operation of the vault did not happen.
 
+use uuid::Uuid;
+
 use crate::{
     key::{KeyId, Provider, Source},
-    seal, store,
+    seal::{self, secrets_manager},
+    store,
 };
 
-/// Why an operation did not happen. After any of these nothing of it has.
+/// Why an operation did not happen. After any of these nothing of it has, but for
+/// [`store::Error::CommitUnknown`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The organization has no such key.
@@ -17,6 +21,12 @@ pub(crate) enum Error {
     /// The step that decides has a key that cannot be used.
     #[error("key {id} cannot be used")]
     Unusable { id: KeyId, provider: Provider, source_step: Source, cause: Unusable },
+    /// The kept previous material of a key does not open.
+    #[error("the previous version of key {id} does not open")]
+    PreviousUnusable { id: KeyId, provider: Provider, cause: seal::Error },
+    /// Nothing is kept of what a key was before.
+    #[error("no previous version of key {id} is kept")]
+    NoPrevious { id: KeyId },
     /// No step has a key: an administrator must add one.
     #[error("no {provider} key is configured")]
     NoKey {
@@ -30,6 +40,28 @@ pub(crate) enum Error {
     /// A profile cannot have two keys of one provider.
     #[error("two of the keys are of {provider}")]
     SameProvider { provider: Provider },
+    /// The id was used for another request.
+    #[error("request id {id} was used for another request")]
+    RequestIdReused { id: Uuid },
+    /// The key is not what the caller read.
+    #[error("key {id} has changed")]
+    EtagMismatch {
+        id: KeyId,
+        /// The current one.
+        etag: String,
+    },
+    /// The changes that a watcher asks for are not kept, or are of another history.
+    #[error("the history before revision {revision} of epoch {epoch} is gone")]
+    Compacted { revision: i64, epoch: Uuid },
+    /// This replica serves as many watchers as it may.
+    #[error("{} watchers are served already", super::watch::WATCHERS_MAX)]
+    TooManyWatchers,
+    /// This replica stops.
+    #[error("the replica stops")]
+    Stopping,
+    /// Safe to retry, here or at another replica.
+    #[error("the vault is sealed: {reason}")]
+    Sealed { reason: String },
     /// Safe to retry.
     #[error("the key store is unavailable")]
     Store(#[from] store::Error),
@@ -37,8 +69,20 @@ pub(crate) enum Error {
     #[error("the vault cannot seal")]
     CannotSeal(#[source] seal::Error),
     /// The key encryption key has done all it may.
-    #[error("key encryption key {kek_id} is used up or gone")]
+    #[error("key encryption key {kek_id} is used up: rotate it")]
     KekUsedUp { kek_id: String },
+    /// A live replica could not open what the new key encryption key seals.
+    #[error("{} live replicas do not know key encryption key {kek_id}", replicas.len())]
+    KekNotDistributed { kek_id: String, replicas: Vec<Uuid> },
+    /// There is nothing to promote.
+    #[error("no key encryption key waits to be promoted")]
+    NoPendingKek,
+    /// The secrets manager did not do its work.
+    #[error("the secrets manager {kind:?} failed")]
+    Manager { kind: String, source: secrets_manager::Error },
+    /// A live replica could not start again.
+    #[error("{} live replicas do not have the secrets manager {kind:?}", replicas.len())]
+    ManagerNotEverywhere { kind: &'static str, replicas: Vec<Uuid> },
 }
 
 /// Why a key cannot be used.

@@ -1,0 +1,232 @@
+//! One change of an organization's keys: begun once however often it is asked for, checked
+//! against what the caller read, recorded, and made permanent whole.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq as _;
+use tracing::warn;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{Error, PROFILES_MAX, Vault};
+use crate::{
+    change::ChangeKind,
+    key::{ApiKey, KeyId, KeyMaterial, OrganizationId, Provider, State},
+    seal::{Binding, Sealed, Sealer, WRAPS_MAX, WRAPS_WARN},
+    store::{self, Remembered, Tx},
+};
+
+/// Who asks for a change, how a repeat of it is known, and what it is based on.
+#[derive(Debug)]
+pub(crate) struct Mutation {
+    pub(crate) principal: String,
+    pub(crate) request: Option<Repeatable>,
+    /// The state of the key that the caller read.
+    pub(crate) etag: Option<String>,
+}
+
+/// A request that may come again.
+pub(crate) struct Repeatable {
+    pub(crate) id: Uuid,
+    /// What is asked for.
+    pub(crate) method: &'static str,
+    /// All that is said of it, but for the id. May hold key material.
+    pub(crate) content: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Repeatable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repeatable").field("id", &self.id).field("method", &self.method).finish_non_exhaustive()
+    }
+}
+
+impl Repeatable {
+    fn digest(&self, sealer: &Sealer) -> Vec<u8> {
+        sealer.digest([self.method.as_bytes(), &self.content])
+    }
+}
+
+/// What a change is answered with, and a repeat of it again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Key(ApiKey),
+    Cleared(Option<KeyId>),
+    Assigned(usize),
+}
+
+/// A change is begun, or was made before.
+pub(super) enum Begun<'a> {
+    Now(Work<'a>),
+    Before(Answer),
+}
+
+/// A change in the making. Dropped before its end, it leaves no trace.
+pub(super) struct Work<'a> {
+    vault: &'a Vault,
+    mutation: &'a Mutation,
+    sealer: Arc<Sealer>,
+    pub(super) tx: Tx,
+}
+
+impl Vault {
+    pub(super) async fn begin<'a>(&'a self, mutation: &'a Mutation) -> Result<Begun<'a>, Error> {
+        let sealer = self.sealer()?;
+        let tx = self.store.begin().await?;
+        if let Some(request) = &mutation.request
+            && let Some(before) = tx.remembered(&mutation.principal, request.id).await?
+        {
+            if !bool::from(before.digest.ct_eq(&request.digest(&sealer))) {
+                return Err(Error::RequestIdReused { id: request.id });
+            }
+            let answer = serde_json::from_str(&before.answer).map_err(|_| store::Error::Damaged("an answer"))?;
+            return Ok(Begun::Before(answer));
+        }
+        Ok(Begun::Now(Work { vault: self, mutation, sealer, tx }))
+    }
+}
+
+impl Work<'_> {
+    pub(super) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// The principal that asks.
+    pub(super) fn principal(&self) -> &str {
+        &self.mutation.principal
+    }
+
+    /// The key that is to be changed, as the caller read it.
+    pub(super) async fn existing(&self, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
+        let key = self.tx.key(organization, id).await?.ok_or(Error::KeyNotFound { id })?;
+        match &self.mutation.etag {
+            Some(etag) if *etag != key.etag() => Err(Error::EtagMismatch { id, etag: key.etag() }),
+            Some(_) | None => Ok(key),
+        }
+    }
+
+    /// The same, for a change that gives it links.
+    pub(super) async fn enabled(&self, organization: &OrganizationId, id: KeyId) -> Result<ApiKey, Error> {
+        let key = self.existing(organization, id).await?;
+        match key.state {
+            State::Enabled => Ok(key),
+            State::Disabled => Err(Error::Disabled { id, provider: key.provider }),
+        }
+    }
+
+    /// Seals with the KEK that the database says seals now: what this replica believed
+    /// before the transaction does not count.
+    pub(super) async fn seal(&mut self, binding: &Binding<'_>, material: &KeyMaterial) -> Result<Sealed, Error> {
+        let (kek_id, wraps) = self.tx.primary_kek().await?;
+        if wraps > WRAPS_MAX {
+            return Err(Error::KekUsedUp { kek_id });
+        }
+        if wraps >= WRAPS_WARN && wraps % 1_000 == 0 {
+            warn!(kek.id = kek_id, wraps, "a key encryption key nears its limit: rotate it");
+        }
+        if !self.sealer.knows(&kek_id) {
+            self.sealer = self.vault.learn_keks().await?;
+        }
+        self.sealer.seal(&kek_id, binding, material).map_err(Error::CannotSeal)
+    }
+
+    /// Gives a key other material, as a new version.
+    pub(super) async fn replace_material(
+        &mut self,
+        key: &ApiKey,
+        material: &KeyMaterial,
+        keep_previous_for: Duration,
+    ) -> Result<(), Error> {
+        let (organization, provider) = (&key.organization, key.provider);
+        let binding = Binding { organization, key: key.id, provider, version: key.version + 1 };
+        let sealed = self.seal(&binding, material).await?;
+        let fingerprint = self.sealer.fingerprint(organization, provider, material);
+        let keep_until = (!keep_previous_for.is_zero()).then(|| self.tx.now() + keep_previous_for);
+        Ok(self.tx.replace_version(key, &sealed, &material.hint(), &fingerprint, keep_until).await?)
+    }
+
+    /// The kept previous material of a key.
+    pub(super) async fn previous_material(&mut self, key: &ApiKey) -> Result<KeyMaterial, Error> {
+        let (id, provider) = (key.id, key.provider);
+        let previous = key.previous.as_ref().filter(|previous| previous.keep_until > self.tx.now());
+        let version = previous.ok_or(Error::NoPrevious { id })?.version;
+        let sealed = self.tx.sealed(id, version).await?.ok_or(Error::NoPrevious { id })?;
+        if !self.sealer.knows(&sealed.kek_id) {
+            self.sealer = self.vault.learn_keks().await?;
+        }
+        let binding = Binding { organization: &key.organization, key: id, provider, version };
+        self.sealer.open(&binding, &sealed).map_err(|cause| Error::PreviousUnusable { id, provider, cause })
+    }
+
+    /// Reads a key back as the transaction leaves it, and refuses what it may not be.
+    pub(super) async fn after(&self, key: &ApiKey) -> Result<ApiKey, Error> {
+        let id = key.id;
+        let now = self.tx.key(&key.organization, id).await?.ok_or(Error::KeyNotFound { id })?;
+        if now.profiles.len() > PROFILES_MAX { Err(Error::TooManyProfiles { id }) } else { Ok(now) }
+    }
+
+    /// Ends a change of one key, and answers with it.
+    pub(super) async fn finish_key(self, key: &ApiKey, kind: ChangeKind) -> Result<ApiKey, Error> {
+        let now = self.after(key).await?;
+        self.finish(&key.organization, kind, &[key.provider], Answer::Key(now)).await?.key()
+    }
+
+    /// Ends a change.
+    pub(super) async fn finish(
+        self,
+        organization: &OrganizationId,
+        kind: ChangeKind,
+        providers: &[Provider],
+        answer: Answer,
+    ) -> Result<Answer, Error> {
+        if let Some(request) = &self.mutation.request {
+            let text = serde_json::to_string(&answer).map_err(|_| store::Error::Damaged("an answer"))?;
+            let remembered = Remembered { digest: request.digest(&self.sealer), answer: text };
+            self.tx.remember(&self.mutation.principal, request.id, remembered).await?;
+        }
+        let revision = self.tx.commit(organization, kind, providers).await?;
+        self.vault.committed(revision);
+        Ok(answer)
+    }
+}
+
+impl Work<'_> {
+    /// Ends a change that nobody asked for.
+    pub(super) async fn finish_silent(
+        self,
+        organization: &OrganizationId,
+        kind: ChangeKind,
+        provider: Provider,
+    ) -> Result<(), Error> {
+        let revision = self.tx.commit(organization, kind, &[provider]).await?;
+        self.vault.committed(revision);
+        Ok(())
+    }
+}
+
+/// Only a damaged row answers a request with what another method answers: the method is in
+/// the digest.
+const OTHER_ANSWER: Error = Error::Store(store::Error::Damaged("an answer of another method"));
+
+impl Answer {
+    pub(super) fn key(self) -> Result<ApiKey, Error> {
+        match self {
+            Self::Key(key) => Ok(key),
+            Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+        }
+    }
+
+    pub(super) fn cleared(self) -> Result<Option<KeyId>, Error> {
+        match self {
+            Self::Cleared(id) => Ok(id),
+            Self::Key(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+        }
+    }
+
+    pub(super) fn assigned(self) -> Result<usize, Error> {
+        match self {
+            Self::Assigned(count) => Ok(count),
+            Self::Key(_) | Self::Cleared(_) => Err(OTHER_ANSWER),
+        }
+    }
+}
