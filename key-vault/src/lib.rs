@@ -30,7 +30,7 @@ use service_runtime::server;
 use tokio::net::TcpListener;
 
 pub use cli::run;
-pub use config::{Cli, Command, ServeOptions};
+pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::{LocalKeyring, Managers};
 use store::Store;
@@ -49,7 +49,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let store = Store::connect(&options.database_url()).await?;
+    let store = Store::connect(&options.place()).await?;
     let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
     let sealer = vault::unseal::unseal(&store, &Managers::new(std::sync::Arc::new(keyring), Vec::new())).await?;
     let vault = Vault::new(store, sealer, environment);
@@ -61,8 +61,8 @@ pub async fn serve(
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or is newer than this version.
-pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    Store::connect(database_url).await?;
+pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(database_url)).await?;
     Ok(())
 }
 

@@ -7,12 +7,13 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod cause;
 mod connection;
 mod entity;
 mod migration;
 mod row;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -22,23 +23,41 @@ use sea_orm::{
     TransactionTrait as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     key::{ApiKey, DisplayName, KeyId, OrganizationId, ProfileId, Provider, Source, State},
     seal::{KekRecord, Sealed},
 };
+pub(crate) use cause::Cause;
+use connection::ACQUIRE_MAX;
+pub(crate) use connection::{Place, Pooler};
 use entity::{api_key, kek, organization_default, profile_key, secret, vault_meta};
 
-/// The database did not do what it was asked. Nothing was written; safe to retry.
+/// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
+const COMMIT_MAX: Duration = Duration::from_secs(10);
+
+/// The database did not do what it was asked. Unless it says otherwise nothing was written,
+/// and it is safe to retry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A statement failed, or no connection was free in time.
     #[error("the database failed")]
-    Database(#[from] DbErr),
+    Database(#[source] Cause),
+    /// The connection was lost, or silent for too long, while it committed: everything of
+    /// the transaction has happened or nothing.
+    #[error("the database was lost while it committed")]
+    CommitUnknown(#[source] Cause),
     /// A row holds what no version of the vault writes.
     #[error("a row of the database is damaged: {0}")]
     Damaged(&'static str),
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(Cause::from(&error))
+    }
 }
 
 type Result<T> = std::result::Result<T, Error>;
@@ -48,6 +67,7 @@ type Result<T> = std::result::Result<T, Error>;
 pub(crate) struct Store {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    pooler: Pooler,
     /// Keeps a second process from an SQLite file.
     _owner: Option<std::fs::File>,
 }
@@ -97,18 +117,18 @@ pub(crate) struct SealedVersion {
 impl Store {
     /// What stands once in the database, or `None` in a new one.
     pub(crate) async fn meta(&self) -> Result<Option<Meta>> {
-        let row = vault_meta::Entity::find_by_id(1).one(&self.read).await?;
+        let row = vault_meta::Entity::find_by_id(1).one(&self.reader().await?).await?;
         Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
     }
 
     /// All KEKs.
     pub(crate) async fn keks(&self) -> Result<Vec<StoredKek>> {
-        Ok(kek::Entity::find().all(&self.read).await?.into_iter().map(row::stored_kek).collect())
+        Ok(kek::Entity::find().all(&self.reader().await?).await?.into_iter().map(row::stored_kek).collect())
     }
 
     /// A key with its links.
     pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
-        key(&self.read, organization, id).await
+        key(&self.reader().await?, organization, id).await
     }
 
     /// Keys of an organization in the order of their ids, at most `limit`, after `after`.
@@ -134,8 +154,9 @@ impl Store {
         if let Some(after) = after {
             query = query.filter(api_key::Column::ApiKeyId.gt(after.0));
         }
-        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit as u64).all(&self.read).await?;
-        with_links(&self.read, organization, rows).await
+        let reader = self.reader().await?;
+        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit as u64).all(&reader).await?;
+        with_links(&reader, organization, rows).await
     }
 
     /// What the steps of a resolution find in the database, the profile's first.
@@ -145,7 +166,7 @@ impl Store {
         profile: Option<&ProfileId>,
         provider: Provider,
     ) -> Result<Vec<Candidate>> {
-        row::candidates(&self.read, organization, profile, provider).await
+        row::candidates(&self.reader().await?, organization, profile, provider).await
     }
 
     /// Sealed versions in the order of their keys, at most `limit`, after `after`.
@@ -160,7 +181,7 @@ impl Store {
             .order_by_asc(secret::Column::ApiKeyId)
             .order_by_asc(secret::Column::Version)
             .limit(limit)
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         rows.into_iter().map(row::sealed_version).collect()
     }
@@ -173,7 +194,7 @@ impl Store {
             .column_as(secret::Column::ApiKeyId.count(), "needed")
             .group_by(secret::Column::KekId)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         Ok(rows.into_iter().collect())
     }
@@ -185,6 +206,7 @@ impl Store {
             ..TransactionOptions::default()
         };
         let tx = self.write.begin_with_options(options).await?;
+        self.begun(&tx).await?;
         vault_meta::Entity::update_many()
             .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
             .exec(&tx)
@@ -202,8 +224,17 @@ pub(crate) struct Tx {
 
 impl Tx {
     /// Makes everything since [`Store::begin`] permanent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CommitUnknown`] if it may be permanent all the same.
     pub(crate) async fn commit(self) -> Result<()> {
-        Ok(self.tx.commit().await?)
+        match timeout(COMMIT_MAX, self.tx.commit()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) if cause::leaves_outcome_unknown(&error) => Err(Error::CommitUnknown(Cause::from(&error))),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(Error::CommitUnknown(Cause::new(format!("no answer within {} s", COMMIT_MAX.as_secs())))),
+        }
     }
 
     /// Writes what stands once in the database. False if another replica was first.
@@ -218,7 +249,16 @@ impl Tx {
             fingerprint_key: Set(meta.fingerprint_key.clone()),
             create_time: Set(self.now),
         };
-        vault_meta::Entity::insert(meta).exec_without_returning(&self.tx).await?;
+        // Several replicas may be here at once, and each finds nothing. The first wins; the
+        // others wait for it here.
+        let inserted = vault_meta::Entity::insert(meta)
+            .on_conflict(OnConflict::column(vault_meta::Column::Id).do_nothing().to_owned())
+            .exec_without_returning(&self.tx)
+            .await;
+        if matches!(inserted, Ok(0) | Err(DbErr::RecordNotInserted)) {
+            return Ok(false);
+        }
+        inserted?;
         kek::Entity::insert(row::new_kek(first, self.now)).exec_without_returning(&self.tx).await?;
         Ok(true)
     }

@@ -10,7 +10,10 @@ use service_runtime::{
 };
 
 use super::{Error, REQUEST_BYTES_MAX};
-use crate::vault::{self, Unusable};
+use crate::{
+    store,
+    vault::{self, Unusable},
+};
 
 /// How long a caller should wait for a database that failed over or was restarted.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -76,6 +79,14 @@ fn of_vault(error: vault::Error) -> Failure {
             .says(format!("Two of the keys are of {provider}; a profile has one key per provider."))
             .with("provider", provider)
             .field("api_key_ids", format!("two keys of {provider}")),
+        E::Store(source @ store::Error::CommitUnknown(_)) => failure(Code::Unavailable, Reason::StoreUnavailable)
+            .says(
+                "The key store was lost while it committed: the change has happened whole or not at all. Repeat the \
+                 call with the same request_id, and it happens once.",
+            )
+            .with("outcome", "unknown")
+            .retry_after(STORE_RETRY)
+            .caused_by(source),
         E::Store(source) => failure(Code::Unavailable, Reason::StoreUnavailable)
             .says("The key store is unavailable. Try again.")
             .retry_after(STORE_RETRY)

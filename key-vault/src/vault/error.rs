@@ -5,7 +5,8 @@ use crate::{
     seal, store,
 };
 
-/// Why an operation did not happen. After any of these nothing of it has.
+/// Why an operation did not happen. After any of these nothing of it has, except that
+/// [`store::Error::CommitUnknown`] leaves it open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The organization has no such key.
@@ -30,7 +31,7 @@ pub(crate) enum Error {
     /// A profile cannot have two keys of one provider.
     #[error("two of the keys are of {provider}")]
     SameProvider { provider: Provider },
-    /// Safe to retry.
+    /// Safe to retry with the same request id.
     #[error("the key store is unavailable")]
     Store(#[from] store::Error),
     /// Nothing can be sealed now; an operator must look.
