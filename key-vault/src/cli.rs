@@ -36,13 +36,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => serve(*options).await,
-        Command::Migrate { database_url } => {
-            crate::migrate(&database_url).await?;
+        Command::Migrate { database_url, database } => {
+            crate::migrate(&database_url, &database).await?;
             output::note("the schema is up to date");
             Ok(())
         }
-        Command::Restored { database_url } => {
-            crate::begin_epoch(&database_url).await?;
+        Command::Restored { database_url, database } => {
+            crate::begin_epoch(&database_url, &database).await?;
             output::note("a new history begins: watchers drop what they know and watch anew");
             Ok(())
         }

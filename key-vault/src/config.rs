@@ -12,6 +12,7 @@ use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOption
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    store,
     vault::Upkeep,
 };
 
@@ -51,6 +52,9 @@ pub enum Command {
         /// `sqlite:PATH` or `postgres://…`
         #[arg(long, value_name = "URL")]
         database_url: String,
+        /// How it is reached.
+        #[command(flatten)]
+        database: DatabaseOptions,
     },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
     /// on from what they saw before
@@ -58,6 +62,9 @@ pub enum Command {
         /// `sqlite:PATH` or `postgres://…`. The vault must not be serving a file
         #[arg(long, value_name = "URL")]
         database_url: String,
+        /// How it is reached.
+        #[command(flatten)]
+        database: DatabaseOptions,
     },
     /// Make and check keyrings, and rotate the keys that all others hang from
     #[command(subcommand)]
@@ -120,6 +127,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// How the database is reached.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
     /// The keyring: a file or a mounted directory. With --dev: `var/keyring`, made if new
     #[arg(long, value_name = "PATH")]
     pub keyring: Option<PathBuf>,
@@ -146,10 +157,42 @@ pub struct ServeOptions {
     pub telemetry: TelemetryOptions,
 }
 
+/// How a PostgreSQL database is reached.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseOptions {
+    /// What stands before PostgreSQL: `transaction` for pgbouncer in transaction mode
+    #[arg(long, value_enum, default_value_t = Pooler::None)]
+    pub database_pooler: Pooler,
+
+    /// Where the schema is changed, past a pooler or as another user. --database-url, unless given
+    #[arg(long, value_name = "URL")]
+    pub migration_database_url: Option<String>,
+}
+
+impl DatabaseOptions {
+    /// The database at `url`, reached so.
+    pub(crate) fn place<'a>(&'a self, url: &'a str) -> store::Place<'a> {
+        let pooler = match self.database_pooler {
+            Pooler::None => store::Pooler::None,
+            Pooler::Transaction => store::Pooler::Transaction,
+        };
+        store::Place { url, pooler, migration_url: self.migration_database_url.as_deref() }
+    }
+}
+
+/// What stands between the vault and PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pooler {
+    /// Nothing, or a pooler in session mode.
+    None,
+    /// A pooler that gives a connection of the server away at the end of each transaction.
+    Transaction,
+}
+
 impl ServeOptions {
     /// The database to use.
-    pub(crate) fn database_url(&self) -> String {
-        self.database_url.clone().unwrap_or_else(|| DEV_DATABASE.to_owned())
+    pub(crate) fn place(&self) -> store::Place<'_> {
+        self.database.place(self.database_url.as_deref().unwrap_or(DEV_DATABASE))
     }
 
     /// The keyring to use.

@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 pub use cli::run;
-pub use config::{Cli, Command, ServeOptions};
+pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::{LocalKeyring, Managers};
 use store::Store;
@@ -52,7 +52,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let store = Store::connect(&options.database_url()).await?;
+    let store = Store::connect(&options.place()).await?;
     let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
     let managers = Managers::new(Arc::new(keyring), Vec::new());
     let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
@@ -74,8 +74,8 @@ pub async fn serve(
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or is newer than this version.
-pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    Store::connect(database_url).await?;
+pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(database_url)).await?;
     Ok(())
 }
 
@@ -85,8 +85,8 @@ pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or belongs to no vault.
-pub async fn begin_epoch(database_url: &str) -> anyhow::Result<()> {
-    Store::connect(database_url).await?.begin_epoch(Uuid::new_v4()).await?;
+pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(database_url)).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
 }
 

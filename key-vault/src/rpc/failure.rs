@@ -153,6 +153,7 @@ fn of_store(error: store::Error) -> Failure {
         store::Error::NotSetUp => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The vault is not set up yet. Try again.")
             .retry_after(STORE_RETRY),
+        store::Error::CommitUnknown(_) => outcome_unknown().caused_by(error),
         store::Error::Database(_) | store::Error::Damaged(_) | store::Error::Silent => {
             store_unavailable().says("The key store is unavailable. Try again.").caused_by(error)
         }
@@ -162,7 +163,10 @@ fn of_store(error: store::Error) -> Failure {
 /// The failure of a call that may have happened all the same.
 fn outcome_unknown() -> Failure {
     store_unavailable()
-        .says("The key store did not answer in time. Whether a change was made is not known: repeat it with the same request_id.")
+        .says(
+            "The key store was lost while it committed, or did not answer in time: a change has happened whole or not \
+             at all. Repeat it with the same request_id, and it happens once.",
+        )
         .with("outcome", "unknown")
 }
 
