@@ -3,11 +3,12 @@
 mod bits;
 mod swaps;
 mod uniqueness;
+mod vectors;
 
 use std::sync::Arc;
 
 use super::{
-    secrets_manager::{LocalKeyring, Managers, WrappedKek},
+    secrets_manager::{Context, LocalKeyring, Managers, WrappedKek},
     *,
 };
 
