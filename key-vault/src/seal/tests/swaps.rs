@@ -76,7 +76,13 @@ async fn a_sealed_key_opens_in_its_own_row_and_in_no_other() {
                 assert_eq!(outcome, Err(Error::NotAuthentic), "{what} of row {m} in row {n}");
                 refused += 1;
             }
+            // `open` fails at the payload if the DEK is let through, so each DEK is tried alone.
+            assert!(!dek_opens(sealer, there, &here.binding(), "kek-1"), "the DEK of row {m} in row {n}");
+            refused += 1;
         }
+        assert!(dek_opens(sealer, here, &here.binding(), "kek-1"));
+        assert!(!dek_opens(sealer, here, &here.binding(), "kek-2"), "the DEK of row {n} for another KEK");
+        refused += 1;
 
         // The KEK of a row: in its column, in the blob, in both.
         let mut renamed = here.sealed.dek.clone();
@@ -93,8 +99,14 @@ async fn a_sealed_key_opens_in_its_own_row_and_in_no_other() {
             refused += 1;
         }
     }
-    assert_eq!(refused, 32 * 31 * 4 + 32 * 3);
+    assert_eq!(refused, 32 * 31 * 5 + 32 * 4);
     println!("{refused} swaps refused");
+}
+
+/// Whether the right KEK unwraps the DEK of a row for another place, or under another name.
+fn dek_opens(sealer: &Sealer, row: &Row, binding: &Binding<'_>, kek_id: &str) -> bool {
+    let wrapped = envelope::Wrapped::parse(Layer::Dek, &row.sealed.dek).unwrap();
+    sealer.keks["kek-1"].unwrap(&wrapped, &sealer.dek_aad(binding, kek_id)).is_ok()
 }
 
 /// The payload of `there` with its own DEK, which is wrapped as if it were one of `here`.
