@@ -16,13 +16,32 @@ use proto::{
     keyvault::{ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
     types::Provider,
 };
-use system_tests::{Links, ORGANIZATION, Setup, System, command, skip_without};
+use system_tests::{
+    Links, ORGANIZATION, Setup, System,
+    answer::{Answer, ask},
+    command,
+    fake_provider::Answer as Said,
+    skip_without,
+};
 
 /// How long after the last call copies of a key may be in memory.
 const WIPED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How many keys are stored and resolved.
 const KEYS: usize = 1_000;
+
+/// How many chats the gateway has, each with a key of its own.
+const CHATS: usize = 200;
+
+/// The shortest whole answer of a provider.
+const ANSWER: &str = r#"
+data: {"type":"message_start","message":{"id":"msg_1","model":"claude-sonnet-4-5","usage":{"input_tokens":3}}}
+
+data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}
+
+data: {"type":"message_stop"}
+
+"#;
 
 /// How many connections resolve them, in turn.
 const CONNECTIONS: usize = 4;
@@ -102,6 +121,31 @@ async fn keys_are_wiped_with_the_call_and_at_the_latest_with_its_connection() {
         closed.len(),
         held.hits.len(),
     );
+}
+
+/// The gateway keeps its connections to the vault and to the provider. Their buffers are all
+/// that holds keys after the chats: what was read last from the vault, and the request that
+/// was written last to the provider.
+#[tokio::test]
+async fn the_gateway_keeps_keys_in_the_buffers_of_its_connections_only() {
+    let mut system = System::start().await;
+    let gateway = system.gateway.id();
+    if memory::search(gateway, HELD).is_err() {
+        return skip_without("root with CAP_SYS_PTRACE, to read the memory of another process");
+    }
+    system.provider.always_answers(Said::stream(ANSWER));
+    for n in 0..CHATS {
+        let profile = profile(n);
+        system.add_key(Provider::Anthropic, &material(n), Links { default: false, profiles: &[&profile] }).await;
+        let answer = Answer::read(system.chat.stream_chat(ask("claude-sonnet-4-5", Some(&profile), "Hi")).await).await;
+        assert!(answer.failure.is_none(), "{:?}", answer.failure);
+        assert_eq!(system.provider.last().header("x-api-key"), material(n));
+    }
+    let most = READ_BUFFER_BYTES / material(0).len() + 1;
+    let left = settled(gateway, most).await;
+    println!("{} copies after {CHATS} chats, each with another key", left.len());
+    assert!(left.len() <= most, "{} copies, such as {:#?}", left.len(), &left[..10]);
+    assert!(left.len() < CHATS, "most keys are gone");
 }
 
 /// The keys that are in memory once there are no more than `expected`, or after
