@@ -12,7 +12,7 @@ mod session;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use service_runtime::{failure::Chain, server, shutdown, telemetry};
+use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
 use tonic::{Code, Status};
 
 use crate::config::{Cli, Command, ServeOptions};
@@ -60,8 +60,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    // First, before this process has anything to protect.
+    let hardened = hardening::apply();
     // Held until the end: dropping it sends the last spans.
     let _telemetry = telemetry::init("key-vault", &options.telemetry)?;
+    hardened.log();
     options.server.check(options.listen)?;
     let environment = options.environment().context("the environment's keys are refused")?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;

@@ -124,7 +124,7 @@ fn sources(path: &Path) -> Vec<PathBuf> {
         .flat_map(|entry| {
             let path = entry.expect("an entry").path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some("tests.rs" | "transcript.rs") => Vec::new(),
+                Some("tests.rs" | "tests" | "transcript.rs") => Vec::new(),
                 Some(name) if path.is_dir() || name.ends_with(".rs") => sources(&path),
                 _ => Vec::new(),
             }
