@@ -10,7 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::Bits256;
+use super::{Bits256, envelope::AssociatedData};
 
 pub(crate) use local::LocalKeyring;
 
@@ -89,6 +89,16 @@ pub(crate) struct Context<'a> {
     pub(crate) kek_id: &'a str,
 }
 
+impl Context<'_> {
+    /// The bytes that every secrets manager binds a KEK to.
+    fn associated_data(&self) -> AssociatedData {
+        let mut data = AssociatedData::new("akv/kek/v1");
+        data.add(self.vault.as_bytes());
+        data.add(self.kek_id.as_bytes());
+        data
+    }
+}
+
 /// A KEK as a secrets manager gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrappedKek {
@@ -101,7 +111,7 @@ pub(crate) struct WrappedKek {
 }
 
 /// Why a secrets manager did not do its work. The text says what to change.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// It cannot be read at all.
     #[error("the keyring {path} cannot be read")]
@@ -109,7 +119,7 @@ pub(crate) enum Error {
         /// Which file or directory.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// Others than its owner and group can read it.
     #[error("the keyring {path} can be read or written by everyone (mode {mode:o}); take that away with `chmod o-rwx`")]
