@@ -53,7 +53,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
     let store = Store::connect(&options.place()).await?;
-    let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
+    let keyring = local_keyring(&store, &options.keyring(), options.server.dev).await?;
     let managers = Managers::new(Arc::new(keyring), Vec::new());
     let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
     let stop = async {
@@ -90,18 +90,12 @@ pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyho
     Ok(())
 }
 
-/// Loads the keyring. Makes one only in development, and only for a new database: a
+/// The keyring at `path`. Makes one only in development, and only for a new database: a
 /// fresh keyring for an old database would hide that the right one is lost.
-async fn load_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
-    let is_new = store.meta().await?.is_none();
-    if dev && is_new && !path.exists() {
+async fn local_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
+    if dev && !path.exists() && store.meta().await?.is_none() {
         LocalKeyring::create(path).context("cannot make a keyring for development")?;
         tracing::warn!(path = %path.display(), "made a keyring for development; without it the database is lost");
     }
-    let advice = if is_new {
-        "point --keyring at one, or make one with `key-vault keyring init`"
-    } else {
-        "the database needs the keyring it was set up with, and no other opens it: bring it back, or point --keyring at it"
-    };
-    LocalKeyring::load(path).with_context(|| format!("cannot use the keyring {}: {advice}", path.display()))
+    Ok(LocalKeyring::at(path))
 }

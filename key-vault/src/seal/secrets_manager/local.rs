@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ring::{aead::LessSafeKey, digest, rand::SystemRandom};
@@ -53,28 +53,32 @@ const DISTINCT_BYTES_MIN: usize = 16;
 /// Root keys from a file or a directory.
 pub(crate) struct LocalKeyring {
     path: PathBuf,
-    ring: ArcSwap<Ring>,
+    /// Nothing before it was read for the first time.
+    ring: ArcSwapOption<Ring>,
     random: SystemRandom,
 }
 
 impl fmt::Debug for LocalKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalKeyring")
-            .field("path", &self.path)
-            .field("primary", &self.ring.load().primary)
-            .finish_non_exhaustive()
+        f.debug_struct("LocalKeyring").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 impl LocalKeyring {
+    /// The keyring at `path`, which is read when it is needed.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), ring: ArcSwapOption::empty(), random: SystemRandom::new() }
+    }
+
     /// Reads the keyring at `path`.
     ///
     /// # Errors
     ///
     /// [`Error`] says what is wrong with it and what to change.
     pub(crate) fn load(path: &Path) -> Result<Self, Error> {
-        let ring = Ring::read(path)?;
-        Ok(Self { path: path.to_owned(), ring: ArcSwap::from_pointee(ring), random: SystemRandom::new() })
+        let keyring = Self::at(path);
+        keyring.ring.store(Some(Arc::new(Ring::read(path)?)));
+        Ok(keyring)
     }
 
     /// Writes a new keyring with one random key to `path`, readable by its owner only.
@@ -101,6 +105,16 @@ impl LocalKeyring {
         fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(unreadable)
     }
 
+    /// What is in use, read now if nothing is.
+    async fn ring(&self) -> Result<Arc<Ring>, Error> {
+        if let Some(ring) = self.ring.load_full() {
+            return Ok(ring);
+        }
+        let ring = Arc::new(self.read_again().await?);
+        self.ring.store(Some(Arc::clone(&ring)));
+        Ok(ring)
+    }
+
     /// Reads it again, off the threads that serve calls.
     async fn read_again(&self) -> Result<Ring, Error> {
         let path = self.path.clone();
@@ -120,11 +134,14 @@ impl SecretsManager for LocalKeyring {
     }
 
     async fn check(&self, needed: &[String]) -> Result<(), Error> {
-        let old = self.ring.load_full();
         let new = self.read_again().await?;
         if let Some(lost) = needed.iter().find(|id| !new.keys.contains_key(*id)) {
             return Err(new.unknown(lost));
         }
+        let Some(old) = self.ring.load_full() else {
+            self.ring.store(Some(Arc::new(new)));
+            return Ok(());
+        };
         if new.contents() == old.contents() {
             return Ok(());
         }
@@ -134,7 +151,7 @@ impl SecretsManager for LocalKeyring {
                 format!("key {id:?} is not the bytes it was; give a new key a new id, and bring the old one back"),
             ));
         }
-        self.ring.store(Arc::new(new));
+        self.ring.store(Some(Arc::new(new)));
         Ok(())
     }
 
@@ -143,7 +160,7 @@ impl SecretsManager for LocalKeyring {
     }
 
     async fn wrap(&self, kek: &Bits256, context: &Context<'_>) -> Result<WrappedKek, Error> {
-        let ring = self.ring.load_full();
+        let ring = self.ring().await?;
         let key = ring.keys.get(&ring.primary).ok_or_else(|| ring.unknown(&ring.primary))?;
         let blob = envelope::wrap(Layer::Kek, &self.random, &key.aead, &ring.primary, kek, &context.associated_data())
             .map_err(|_| Error::NoRandomness)?;
@@ -151,12 +168,16 @@ impl SecretsManager for LocalKeyring {
     }
 
     async fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error> {
-        let wrong = |id: &str| Error::WrongKey { id: id.to_owned() };
-        let parsed =
-            envelope::Wrapped::parse(Layer::Kek, &wrapped.blob).map_err(|_: SealError| wrong(&wrapped.key_ref))?;
-        let ring = self.ring.load_full();
-        let key = ring.keys.get(parsed.key_id).ok_or_else(|| ring.unknown(parsed.key_id))?;
-        parsed.unwrap(&key.aead, &context.associated_data()).map_err(|_| wrong(parsed.key_id))
+        let refused = match self.ring().await?.unwrap(wrapped, context) {
+            Ok(bits) => return Ok(bits),
+            Err(refused) => refused,
+        };
+        // What is in use does not open it. If what is there now does, that is the right one:
+        // someone has brought it back.
+        let Ok(now) = self.read_again().await else { return Err(refused) };
+        let bits = now.unwrap(wrapped, context)?;
+        self.ring.store(Some(Arc::new(now)));
+        Ok(bits)
     }
 }
 
@@ -173,6 +194,14 @@ struct RootKey {
 }
 
 impl Ring {
+    fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error> {
+        let wrong = |id: &str| Error::WrongKey { id: id.to_owned() };
+        let parsed =
+            envelope::Wrapped::parse(Layer::Kek, &wrapped.blob).map_err(|_: SealError| wrong(&wrapped.key_ref))?;
+        let key = self.keys.get(parsed.key_id).ok_or_else(|| self.unknown(parsed.key_id))?;
+        parsed.unwrap(&key.aead, &context.associated_data()).map_err(|_| wrong(parsed.key_id))
+    }
+
     fn read(path: &Path) -> Result<Self, Error> {
         let mut primary = None;
         let mut keys = BTreeMap::new();
