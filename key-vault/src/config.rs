@@ -3,6 +3,8 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod secrets_managers;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -12,7 +14,11 @@ use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOption
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    seal::secrets_manager::TransitOptions,
 };
+
+use secrets_managers::SecretsManagerName;
+pub(crate) use secrets_managers::managers;
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -112,6 +118,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// What keeps the key that all others hang from. The other one unwraps what it wrapped
+    /// before, if its options are there too
+    #[arg(long, value_enum, value_name = "KIND", default_value = "local")]
+    pub secrets_manager: SecretsManagerName,
+
     /// The keyring: a file or a mounted directory. With --dev: `var/keyring`, made if new
     #[arg(long, value_name = "PATH")]
     pub keyring: Option<PathBuf>,
@@ -119,6 +130,10 @@ pub struct ServeOptions {
     /// The organizations that the environment's keys serve. All, unless given
     #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = organization, action = ArgAction::Append)]
     pub environment_fallback_organizations: Vec<OrganizationId>,
+
+    /// Where the transit engine is.
+    #[command(flatten)]
+    pub transit: TransitOptions,
 
     /// How it listens and stops.
     #[command(flatten)]
