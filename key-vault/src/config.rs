@@ -3,6 +3,8 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod secrets_managers;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -12,9 +14,13 @@ use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOption
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    seal::secrets_manager::TransitOptions,
     store,
     vault::Upkeep,
 };
+
+use secrets_managers::SecretsManagerName;
+pub(crate) use secrets_managers::managers;
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -131,6 +137,11 @@ pub struct ServeOptions {
     #[command(flatten)]
     pub database: DatabaseOptions,
 
+    /// What keeps the key that all others hang from. The other one unwraps what it wrapped
+    /// before, if its options are there too
+    #[arg(long, value_enum, value_name = "KIND", default_value = "local")]
+    pub secrets_manager: SecretsManagerName,
+
     /// The keyring: a file or a mounted directory. With --dev: `var/keyring`, made if new
     #[arg(long, value_name = "PATH")]
     pub keyring: Option<PathBuf>,
@@ -147,6 +158,10 @@ pub struct ServeOptions {
     /// was promoted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
+
+    /// Where the transit engine is.
+    #[command(flatten)]
+    pub transit: TransitOptions,
 
     /// How it listens and stops.
     #[command(flatten)]
@@ -198,6 +213,11 @@ impl ServeOptions {
     /// The keyring to use.
     pub(crate) fn keyring(&self) -> PathBuf {
         self.keyring.clone().unwrap_or_else(|| PathBuf::from(DEV_KEYRING))
+    }
+
+    /// Whether a keyring is made where none is: in development only.
+    pub(crate) fn makes_keyring(&self) -> bool {
+        self.server.dev && self.secrets_manager == SecretsManagerName::Local
     }
 
     /// What is chosen about upkeep.

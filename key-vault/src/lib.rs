@@ -35,7 +35,7 @@ use uuid::Uuid;
 pub use cli::run;
 pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
-use seal::secrets_manager::{LocalKeyring, Managers};
+use seal::secrets_manager::LocalKeyring;
 use store::Store;
 use vault::Vault;
 
@@ -53,8 +53,10 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
     let store = Store::connect(&options.place()).await?;
-    let keyring = local_keyring(&store, &options.keyring(), options.server.dev).await?;
-    let managers = Managers::new(Arc::new(keyring), Vec::new());
+    if options.makes_keyring() {
+        make_keyring(&store, &options.keyring()).await?;
+    }
+    let managers = config::managers(options)?;
     let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
     let stop = async {
         stop.await;
@@ -90,12 +92,12 @@ pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyho
     Ok(())
 }
 
-/// The keyring at `path`. Makes one only in development, and only for a new database: a
-/// fresh keyring for an old database would hide that the right one is lost.
-async fn local_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
-    if dev && !path.exists() && store.meta().await?.is_none() {
+/// Makes a keyring for a new database: a fresh one for an old database would hide that the
+/// right one is lost.
+async fn make_keyring(store: &Store, path: &Path) -> anyhow::Result<()> {
+    if !path.exists() && store.meta().await?.is_none() {
         LocalKeyring::create(path).context("cannot make a keyring for development")?;
         tracing::warn!(path = %path.display(), "made a keyring for development; without it the database is lost");
     }
-    Ok(LocalKeyring::at(path))
+    Ok(())
 }

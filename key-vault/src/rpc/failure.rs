@@ -131,10 +131,13 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("replicas", listed(&replicas)),
         E::NoPendingKek => failure(Code::FailedPrecondition, Reason::NoPendingKek)
             .says("No key encryption key waits to be promoted. Add one first."),
-        E::Manager { kind, source } => failure(Code::Unavailable, Reason::SecretsManagerUnavailable)
-            .says(format!("The secrets manager {kind:?} did not do its work: {source}. Stored keys open all the same."))
-            .with("secrets_manager", kind)
-            .caused_by(source),
+        E::Manager { kind, source } => {
+            let failure = failure(Code::Unavailable, Reason::SecretsManagerUnavailable)
+                .says(format!("The secrets manager {kind:?} failed: {source}. Stored keys open all the same."))
+                .with("secrets_manager", kind);
+            let failure = if source.is_transient() { failure.retry_after(STORE_RETRY) } else { failure };
+            failure.caused_by(source)
+        }
         E::ManagerNotEverywhere { kind, replicas } => {
             failure(Code::FailedPrecondition, Reason::SecretsManagerNotEverywhere)
                 .says(format!(

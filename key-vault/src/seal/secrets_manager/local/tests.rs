@@ -125,7 +125,7 @@ async fn a_mounted_keyring_changes_as_a_whole_or_not_at_all() {
         (&[("primary", "a"), ("a", GOOD), ("b", GOOD)], "are the same key"),
     ];
     for round in 0..200 {
-        let before = keyring.ring.load_full();
+        let before = keyring.ring.load_full().unwrap();
         let (files, reason) = doubtful[round % doubtful.len()];
         mount.swap(files);
         let refused = keyring.check(&needed).await.unwrap_err().to_string();
