@@ -38,8 +38,9 @@ const READ_MAX: Duration = Duration::from_secs(10);
 pub(in crate::store) const LOCK_MAX: Duration = Duration::from_secs(5);
 
 /// How long the server keeps a transaction whose vault says nothing. Between two statements
-/// there is no more than some encryption.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// there is no more than some encryption. Less than [`LOCK_MAX`], so that those behind a vault
+/// that hangs get their turn.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// How long a connection may take to say that it is well.
 const CHECK_MAX: Duration = Duration::from_secs(2);
