@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod fake_provider;
 pub mod fixtures;
+pub mod openbao;
 mod process;
 
 use std::{ffi::OsString, path::Path};
