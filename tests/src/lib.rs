@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod fake_provider;
 pub mod fixtures;
+pub mod openbao;
 pub mod postgres;
 mod process;
 
