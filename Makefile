@@ -4,6 +4,9 @@
 # Leaves a recipe whose tool $(1) is missing: loudly on a laptop, as a failure in CI.
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
+# Which tests use the database without being about one.
+on_postgres = not binary(/^(conformance|detection|docs|layering|postgres|telemetry)$$/)
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -16,10 +19,19 @@ demo: ## Start both services, store keys, stream answers, stop
 	cargo build --locked -p system-tests --bins
 	cargo run --quiet --locked -p system-tests --bin demo
 
-test: ## Doctests, which nextest does not run, then all other tests
+test: test-sqlite test-postgres ## All tests, those that use the database on both
+
+test-sqlite: ## Doctests, which nextest does not run, then all other tests
 	cargo test --workspace --doc --locked
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci}; \
 	else cargo test --workspace --lib --bins --tests --locked; fi
+
+test-postgres: export SYSTEM_TESTS_DATABASE = postgres
+test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 200
+test-postgres: ## The tests that use the database, on PostgreSQL; those about PostgreSQL itself are in test-sqlite
+	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; $(call need,initdb,apt-get install postgresql); \
+	if command -v cargo-nextest >/dev/null; then cargo nextest run -p system-tests --locked $${CI:+--profile ci} -E '$(on_postgres)'; \
+	else cargo test -p system-tests --tests --locked; fi
 
 check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
 
@@ -47,4 +59,4 @@ generate: ## Write the code of the contract anew, into proto/src/gen
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test check conformance fmt lint doc deny proto generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance fmt lint doc deny proto generate breaking-baseline

@@ -3,10 +3,14 @@
 //! [`System::start`] runs the real binaries with `--dev` on ports that the system chose
 //! and in a folder of its own, so any number of systems run side by side. Everything
 //! ends with its [`System`].
+//!
+//! Odd: with `SYSTEM_TESTS_DATABASE=postgres` every system that does not say otherwise has a
+//! database on a PostgreSQL server of this process, in place of an SQLite file.
 
 pub mod answer;
 pub mod fake_provider;
 pub mod fixtures;
+pub mod postgres;
 mod process;
 
 use std::{ffi::OsString, path::Path};
@@ -21,9 +25,11 @@ use proto::{
     types::Provider,
 };
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tonic::transport::{Channel, Endpoint};
 
 pub use fake_provider::FakeProvider;
+pub use postgres::{PgBouncer, Postgres};
 pub use process::{Process, command};
 
 /// The organization that most tests speak of.
@@ -43,6 +49,72 @@ pub struct Setup {
     /// Keeps the database in memory if the machine can: for tests of many thousand writes,
     /// none of which is about what survives.
     pub folder_in_memory: bool,
+    /// Where the vault keeps its keys. SQLite unless the environment says otherwise.
+    pub database: Storage,
+}
+
+/// Where a vault keeps its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// A file in the folder of the system.
+    Sqlite,
+    /// A database of its own, on a server that the systems of this process share.
+    Postgres,
+}
+
+impl Default for Storage {
+    /// What `SYSTEM_TESTS_DATABASE` says.
+    fn default() -> Self {
+        match std::env::var("SYSTEM_TESTS_DATABASE").as_deref() {
+            Err(_) | Ok("" | "sqlite") => Self::Sqlite,
+            Ok("postgres") => Self::Postgres,
+            Ok(other) => panic!("SYSTEM_TESTS_DATABASE={other} is not `sqlite` or `postgres`"),
+        }
+    }
+}
+
+impl Storage {
+    /// An id, as a literal of SQL.
+    pub fn uuid(self, id: &str) -> String {
+        match self {
+            Self::Sqlite => format!("X'{}'", id.replace('-', "")),
+            Self::Postgres => format!("'{id}'"),
+        }
+    }
+
+    /// Bytes, as a literal of SQL.
+    pub fn bytes(self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self {
+            Self::Sqlite => format!("X'{hex}'"),
+            Self::Postgres => format!("'\\x{hex}'::bytea"),
+        }
+    }
+
+    /// The database of the vault in `folder`. Made if it is not there.
+    async fn url(self, folder: &Path) -> String {
+        match self {
+            Self::Sqlite => format!("sqlite:{}", folder.join("vault.db").display()),
+            Self::Postgres => shared_server().await.ensure_database(&database_name(folder)).await,
+        }
+    }
+}
+
+/// The server of all systems of this process. It ends with the process.
+async fn shared_server() -> &'static Postgres {
+    static SERVER: OnceCell<Postgres> = OnceCell::const_new();
+    let start = || async {
+        let settings = postgres::Settings { in_memory: true, ..postgres::Settings::default() };
+        let server = Postgres::with(settings).await;
+        server.expect("SYSTEM_TESTS_DATABASE=postgres needs PostgreSQL 15 or newer")
+    };
+    SERVER.get_or_init(start).await
+}
+
+/// The name of the database that stands for the file in `folder`.
+fn database_name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    format!("vault_{}", name.chars().filter(char::is_ascii_alphanumeric).collect::<String>())
 }
 
 /// A vault, a gateway and a fake provider.
@@ -61,6 +133,8 @@ pub struct System {
     /// A client of the gateway.
     pub chat: ChatServiceClient<Channel>,
     folder: TempDir,
+    storage: Storage,
+    database_url: String,
 }
 
 impl System {
@@ -87,6 +161,7 @@ impl System {
         let vault = start_vault(folder.path(), &setup).await?;
         let gateway = start_gateway(folder.path(), &vault.url(), &provider.url(), &setup).await?;
         let vault_channel = channel(&vault.url())?;
+        let storage = setup.database;
         Ok(Self {
             keys: ApiKeyServiceClient::new(vault_channel.clone()),
             resolution: KeyResolutionServiceClient::new(vault_channel),
@@ -94,13 +169,37 @@ impl System {
             vault,
             gateway,
             provider,
+            storage,
+            database_url: storage.url(folder.path()).await,
             folder,
         })
     }
 
-    /// Where the vault keeps its database and its keyring.
+    /// Where the vault keeps its keyring, and its database if that is a file.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where the vault keeps its keys.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// The URL of the vault's database, for tests that look into it or spoil it.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// All that the database holds, as `pg_dump` writes it. `None` for a file, which can be
+    /// read as it is.
+    pub async fn dump(&self) -> Option<Vec<u8>> {
+        match self.storage {
+            Storage::Sqlite => None,
+            Storage::Postgres => {
+                let dump = shared_server().await.dump(&database_name(self.folder())).await;
+                Some(dump.expect("the database is dumped"))
+            }
+        }
     }
 
     /// Stores a key of [`ORGANIZATION`].
@@ -136,7 +235,7 @@ pub struct Links<'a> {
 pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
     let mut options: Vec<OsString> = vec!["serve".into(), "--dev".into()];
     if !setup.vault_options.iter().any(|option| option.starts_with("--database-url")) {
-        options.push(format!("--database-url=sqlite:{}", folder.join("vault.db").display()).into());
+        options.push(format!("--database-url={}", setup.database.url(folder).await).into());
     }
     options.extend(["--keyring".into(), folder.join("keyring").into()]);
     options.extend(setup.vault_options.iter().map(OsString::from));

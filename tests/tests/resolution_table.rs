@@ -11,7 +11,7 @@ use proto::{
     types::{Provider, Source},
 };
 use sea_orm::{ConnectionTrait as _, Database};
-use system_tests::{Setup, System, answer::Failure};
+use system_tests::{Setup, Storage, System, answer::Failure};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Link {
@@ -142,13 +142,16 @@ async fn spoil(system: &System, cells: &[Cell]) {
         for (key, link) in cell.keys.iter().zip(cell.links) {
             if let (Some(key), Link::Undecryptable) = (key, link) {
                 let separator = if ids.is_empty() { "" } else { "," };
-                write!(ids, "{separator}X'{}'", key.api_key_id.replace('-', "")).expect("a String takes all");
+                write!(ids, "{separator}{}", system.storage().uuid(&key.api_key_id)).expect("a String takes all");
             }
         }
     }
-    let url = format!("sqlite:{}", system.folder().join("vault.db").display());
-    let database = Database::connect(url).await.expect("the database opens");
-    let statement = format!("UPDATE secret SET payload = CAST(payload || X'00' AS BLOB) WHERE api_key_id IN ({ids})");
+    let database = Database::connect(system.database_url()).await.expect("the database opens");
+    let longer = match system.storage() {
+        Storage::Sqlite => "CAST(payload || X'00' AS BLOB)",
+        Storage::Postgres => "payload || '\\x00'::bytea",
+    };
+    let statement = format!("UPDATE secret SET payload = {longer} WHERE api_key_id IN ({ids})");
     let spoiled = database.execute_unprepared(&statement).await.expect("rows are changed").rows_affected();
     // Of each provider, 5 cells have such a profile key and 5 such a default.
     assert_eq!(spoiled, 30, "the right rows are changed");

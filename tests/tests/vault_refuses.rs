@@ -12,7 +12,7 @@ use proto::{
     types::Provider,
 };
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
-use system_tests::{Links, ORGANIZATION, Setup, System, answer::Failure, start_vault};
+use system_tests::{Links, ORGANIZATION, Setup, Storage, System, answer::Failure, start_vault};
 use tonic::Code;
 
 fn create() -> CreateApiKeyRequest {
@@ -207,7 +207,7 @@ async fn the_schema_itself_refuses_impossible_links() {
     let openai = system.add_key(Provider::Openai, "sk-1", links).await;
     let other = system.add_key(Provider::Openai, "sk-2", Links::default()).await;
     let database = open(&system).await;
-    let id = |key: &ApiKey| format!("X'{}'", key.api_key_id.replace('-', ""));
+    let id = |key: &ApiKey| system.storage().uuid(&key.api_key_id);
     for (what, statement) in [
         ("a second default", format!("INSERT INTO organization_default VALUES ('acme', 'openai', {})", id(&other))),
         (
@@ -240,8 +240,8 @@ async fn a_row_that_does_not_open_harms_its_own_key_only() {
     let mut system = System::start().await;
     let broken = system.add_key(Provider::Openai, "sk-broken", Links { default: true, profiles: &[] }).await;
     system.add_key(Provider::Gemini, "sk-fine", Links { default: true, profiles: &[] }).await;
-    let id = broken.api_key_id.replace('-', "");
-    let statement = format!("UPDATE secret SET dek = X'00' WHERE api_key_id = X'{id}'");
+    let (id, nothing) = (system.storage().uuid(&broken.api_key_id), system.storage().bytes(&[0]));
+    let statement = format!("UPDATE secret SET dek = {nothing} WHERE api_key_id = {id}");
     open(&system).await.execute_unprepared(&statement).await.expect("spoiled");
     let folder = system.folder().to_owned();
     let System { vault, gateway, provider, .. } = &mut system;
@@ -274,12 +274,9 @@ async fn a_keyring_that_does_not_fit_refuses_to_serve_and_says_why() {
     let keyring = system.folder().join("keyring");
     let good = fs::read_to_string(&keyring).expect("the keyring");
     let id = good.lines().find_map(|line| line.strip_prefix("primary: ")).expect("a primary").to_owned();
+    let setup = Setup { vault_options: vec![format!("--database-url={}", system.database_url())], ..Setup::default() };
     let (status, _) = system.vault.stop().await;
     assert!(status.success());
-    fs::copy(keyring.with_file_name("vault.db"), folder.path().join("vault.db")).expect("the database");
-    if let Ok(bytes) = fs::read(keyring.with_file_name("vault.db-wal")) {
-        fs::write(folder.path().join("vault.db-wal"), bytes).expect("its log");
-    }
     let random = BASE64_STANDARD.encode((0..32).map(|n: u8| n.wrapping_mul(37).wrapping_add(11)).collect::<Vec<_>>());
     let weak = BASE64_STANDARD.encode([7; 32]);
     let path = folder.path().join("keyring");
@@ -296,11 +293,11 @@ async fn a_keyring_that_does_not_fit_refuses_to_serve_and_says_why() {
         if let Some(text) = text {
             write(&path, &text, mode);
         }
-        let problem = start_vault(folder.path(), &Setup::default()).await.expect_err("refused").to_string();
+        let problem = start_vault(folder.path(), &setup).await.expect_err("refused").to_string();
         assert!(problem.contains(reason), "{reason} is not in {problem}");
     }
     write(&path, &good, 0o600);
-    start_vault(folder.path(), &Setup::default()).await.expect("the right keyring serves, unharmed by the wrong ones");
+    start_vault(folder.path(), &setup).await.expect("the right keyring serves, unharmed by the wrong ones");
 }
 
 #[tokio::test]
@@ -375,14 +372,14 @@ async fn a_disabled_key_may_be_taken_away_and_not_be_given() {
 
 #[tokio::test]
 async fn two_vaults_do_not_share_a_file() {
-    let system = System::start().await;
-    let problem = start_vault(system.folder(), &Setup::default()).await.expect_err("refused").to_string();
+    let setup = || Setup { database: Storage::Sqlite, ..Setup::default() };
+    let system = System::with(setup()).await;
+    let problem = start_vault(system.folder(), &setup()).await.expect_err("refused").to_string();
     assert!(problem.contains("in use by another key-vault"), "{problem}");
 }
 
 async fn open(system: &System) -> DatabaseConnection {
-    let url = format!("sqlite:{}", system.folder().join("vault.db").display());
-    Database::connect(url).await.expect("the database opens")
+    Database::connect(system.database_url()).await.expect("the database opens")
 }
 
 /// Starts a vault on a folder that another is about to leave.

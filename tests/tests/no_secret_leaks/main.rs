@@ -22,6 +22,7 @@ use system_tests::{
     Links, ORGANIZATION, Setup, System,
     answer::ask,
     fake_provider::{Answer as Said, End},
+    postgres::PASSWORD,
 };
 
 /// Marked keys, with characters that every encoding changes.
@@ -30,18 +31,23 @@ const ROTATED: &str = r#"sk-MARKED/+rotated="\<>%&'0123456789wvu"#;
 const ENVIRONMENT: &str = r#"sk-MARKED/+environ="\<>%&'0123456789tsr"#;
 /// Keys that are refused for how they are written.
 const REFUSED: &str = "sk-MARKED refused 0123456789 qpo";
-const SECRETS: [&str; 4] = [STORED, ROTATED, ENVIRONMENT, REFUSED];
+/// The last is the database's password, where it has one.
+const SECRETS: [&str; 5] = [STORED, ROTATED, ENVIRONMENT, REFUSED, PASSWORD];
 
 const PROVIDERS: [(Provider, &str); 3] =
     [(Provider::Anthropic, "claude-sonnet-4-5"), (Provider::Openai, "gpt-4o"), (Provider::Gemini, "gemini-2.5-flash")];
 
 /// All that was answered, as a careless caller would log it.
 #[derive(Default)]
-struct Heard(String);
+struct Heard {
+    answers: String,
+    /// What the database held at several times, if it is no file.
+    dumps: Vec<u8>,
+}
 
 impl Heard {
     fn note(&mut self, answer: &impl std::fmt::Debug) {
-        writeln!(self.0, "{answer:?}").expect("a String takes all");
+        writeln!(self.answers, "{answer:?}").expect("a String takes all");
     }
 }
 
@@ -113,11 +119,18 @@ async fn play(name: Option<&str>) -> (String, String, Vec<(String, Vec<u8>)>) {
     let mut files = Vec::new();
     // While the vault runs: its log of unwritten pages is there.
     read_files(&folder, &mut files);
+    heard.dumps.extend(system.dump().await.unwrap_or_default());
+    if !heard.dumps.is_empty() {
+        // Backslashes of texts are doubled in it.
+        let plain = String::from_utf8_lossy(&heard.dumps).replace(r"\\", r"\");
+        files.extend([("pg_dump".to_owned(), heard.dumps), ("pg_dump unescaped".to_owned(), plain.into_bytes())]);
+    }
+    assert!(files.len() >= 3, "a database, its log and a keyring: {files:?}");
     let folder_kept = system;
     let System { vault, gateway, .. } = folder_kept;
     let (_, vault_log) = vault.stop().await;
     let (_, gateway_log) = gateway.stop().await;
-    (heard.0, format!("{vault_log}\n{gateway_log}"), files)
+    (heard.answers, format!("{vault_log}\n{gateway_log}"), files)
 }
 
 fn read_files(folder: &std::path::Path, files: &mut Vec<(String, Vec<u8>)>) {
@@ -125,7 +138,6 @@ fn read_files(folder: &std::path::Path, files: &mut Vec<(String, Vec<u8>)>) {
         let path = entry.expect("an entry").path();
         files.push((path.display().to_string(), fs::read(&path).expect("a file")));
     }
-    assert!(files.len() >= 3, "a database, its log and a keyring: {files:?}");
 }
 
 fn material(key: &str) -> Option<KeyMaterial> {
@@ -241,10 +253,11 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
         );
         resolve(system, heard, provider).await;
     }
-    let url = format!("sqlite:{}", system.folder().join("vault.db").display());
-    let database = Database::connect(url).await.expect("the database opens");
-    database.execute_unprepared("UPDATE secret SET payload = X'00'").await.expect("spoiled");
+    let database = Database::connect(system.database_url()).await.expect("the database opens");
+    let nothing = system.storage().bytes(&[0]);
+    database.execute_unprepared(&format!("UPDATE secret SET payload = {nothing}")).await.expect("spoiled");
     resolve(system, heard, provider).await;
+    heard.dumps.extend(system.dump().await.unwrap_or_default());
     heard.note(
         &system
             .keys

@@ -23,6 +23,7 @@ use tonic::Status;
 
 use model::{Model, PROFILES, PROVIDERS};
 
+/// How many sequences are run, unless `RESOLUTION_MODEL_SEQUENCES` says otherwise.
 const SEQUENCES: u32 = 1_000;
 const OPERATIONS: usize = 50;
 
@@ -74,12 +75,14 @@ fn operation() -> impl Strategy<Value = Operation> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_sequences_of_fifty_operations_match_the_model() {
     const WORKERS: u32 = 4;
+    let given = std::env::var("RESOLUTION_MODEL_SEQUENCES").ok();
+    let sequences = given.map_or(SEQUENCES, |text| text.parse().expect("RESOLUTION_MODEL_SEQUENCES is a number"));
     let system = System::with(Setup { folder_in_memory: true, ..Setup::default() }).await;
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
             let (keys, resolution) = (system.keys.clone(), system.resolution.clone());
             let handle = Handle::current();
-            tokio::task::spawn_blocking(move || run(worker, SEQUENCES / WORKERS, &handle, &keys, &resolution))
+            tokio::task::spawn_blocking(move || run(worker, sequences / WORKERS, &handle, &keys, &resolution))
         })
         .collect();
     for worker in workers {
@@ -87,7 +90,7 @@ async fn a_thousand_sequences_of_fifty_operations_match_the_model() {
             panic!("{problem}");
         }
     }
-    println!("{SEQUENCES} sequences of {OPERATIONS} operations matched");
+    println!("{sequences} sequences of {OPERATIONS} operations matched");
 }
 
 type Keys = proto::keyvault::api_key_service_client::ApiKeyServiceClient<tonic::transport::Channel>;
