@@ -7,9 +7,9 @@ use std::{
 
 use proto::{
     keyvault::{
-        ApiKey, KeyChange, ListApiKeysRequest, ResolveKeyRequest, ResolveKeyResponse,
-        api_key_service_client::ApiKeyServiceClient, key_resolution_service_client::KeyResolutionServiceClient,
-        vault_admin_service_client::VaultAdminServiceClient,
+        ApiKey, GetApiKeyRequest, GetSealStatusRequest, GetSealStatusResponse, KeyChange, ListApiKeysRequest,
+        ResolveKeyRequest, ResolveKeyResponse, api_key_service_client::ApiKeyServiceClient,
+        key_resolution_service_client::KeyResolutionServiceClient, vault_admin_service_client::VaultAdminServiceClient,
     },
     types::Provider,
 };
@@ -23,7 +23,7 @@ use crate::{Postgres, Process, Setup, Storage, answer::Failure, folder, postgres
 const CALL_MAX: Duration = Duration::from_secs(5);
 
 /// How long anything may take that must come to pass in the end.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Vaults over one database.
 #[derive(Debug)]
@@ -194,12 +194,50 @@ impl Door {
         Ok(page.api_keys)
     }
 
+    /// One key.
+    ///
+    /// # Errors
+    ///
+    /// What the vault or the connection to it said.
+    pub async fn key(&self, organization: &str, id: &str) -> Result<ApiKey, Failure> {
+        let request = GetApiKeyRequest { organization_id: organization.to_owned(), api_key_id: id.to_owned() };
+        let response = self.keys().get_api_key(request).await?.into_inner();
+        Ok(response.api_key.expect("a key is returned"))
+    }
+
+    /// Whether it can seal and open, and what it knows of the others.
+    ///
+    /// # Errors
+    ///
+    /// What the vault or the connection to it said.
+    pub async fn status(&self) -> Result<GetSealStatusResponse, Failure> {
+        Ok(self.admin().get_seal_status(GetSealStatusRequest {}).await?.into_inner())
+    }
+
     /// Every change from the first on, to the last that there is.
     pub async fn all_changes(&self) -> Vec<KeyChange> {
         let now = Watcher::open(self.resolution(), None, "").await.expect("a stream");
         let mut all = Watcher::open(self.resolution(), Some(0), &now.epoch).await.expect("a stream from the start");
         all.up_to(now.position).await.expect("all changes")
     }
+}
+
+/// Makes a test for each database of each function that takes one.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                super::$name($crate::Database::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgresql() {
+                super::$name($crate::Database::Postgres).await;
+            }
+        })*
+    };
 }
 
 /// Asks until the answer is `Some`, for as long as [`PATIENCE`]. Asks often at first.
