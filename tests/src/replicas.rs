@@ -214,6 +214,11 @@ impl Door {
         Ok(self.admin().get_seal_status(GetSealStatusRequest {}).await?.into_inner())
     }
 
+    /// The revision of the last change.
+    pub async fn revision(&self) -> i64 {
+        Watcher::open(self.resolution(), None, "").await.expect("a stream").position
+    }
+
     /// Every change from the first on, to the last that there is.
     pub async fn all_changes(&self) -> Vec<KeyChange> {
         let now = Watcher::open(self.resolution(), None, "").await.expect("a stream");
@@ -229,12 +234,12 @@ macro_rules! on_both_databases {
         $(mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
-                super::$name($crate::Database::Sqlite).await;
+                super::$name($crate::Storage::Sqlite).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgresql() {
-                super::$name($crate::Database::Postgres).await;
+                super::$name($crate::Storage::Postgres).await;
             }
         })*
     };

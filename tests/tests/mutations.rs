@@ -6,7 +6,7 @@ use proto::{
     types::{Provider, Source},
 };
 use system_tests::{
-    Database, ORGANIZATION, Replicas, Setup,
+    ORGANIZATION, Replicas, Setup, Storage,
     answer::Failure,
     mutation::{Change, Done, Mutation, request_id},
     on_both_databases,
@@ -39,6 +39,7 @@ on_both_databases! {
     a_rollback_can_be_rolled_back,
     a_resolution_says_how_long_it_is_good_and_of_which_revision_it_is,
     every_change_is_one_revision_and_nothing_else_is,
+    the_status_says_the_last_change,
 }
 
 /// One vault, and the way to it.
@@ -48,12 +49,12 @@ struct Vault {
 }
 
 impl Vault {
-    async fn start(database: Database) -> Option<Self> {
-        Self::with(database, Setup { folder_in_memory: true, ..Setup::default() }).await
+    async fn start(storage: Storage) -> Option<Self> {
+        Self::with(storage, Setup { folder_in_memory: true, ..Setup::default() }).await
     }
 
-    async fn with(database: Database, setup: Setup) -> Option<Self> {
-        let replicas = Replicas::with(database, 1, setup).await?;
+    async fn with(storage: Storage, setup: Setup) -> Option<Self> {
+        let replicas = Replicas::with(storage, 1, setup).await?;
         Some(Self { door: replicas.door(0), _replicas: replicas })
     }
 
@@ -82,7 +83,7 @@ impl Vault {
     }
 
     async fn revision(&self) -> i64 {
-        self.door.status().await.expect("the status").revision
+        self.door.revision().await
     }
 
     /// All that a change could have changed.
@@ -103,7 +104,7 @@ fn creation(name: &str) -> Change {
     Change::Create {
         provider: Provider::Openai,
         name: name.to_owned(),
-        material: format!("sk-first-{name}-0123456789abcdef"),
+        material: format!("sk-first-{}-0123456789abcdef", name.replace(' ', "-")),
         default: true,
         profiles: vec!["research".to_owned()],
     }
@@ -144,8 +145,8 @@ async fn prepared(vault: &Vault, number: usize) -> (String, ApiKey) {
     (organization, key)
 }
 
-async fn a_repeat_is_answered_as_the_first_time_and_changes_nothing(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_repeat_is_answered_as_the_first_time_and_changes_nothing(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     for number in 0.. {
         let (organization, key) = prepared(&vault, number).await;
         let others = [
@@ -176,8 +177,8 @@ async fn a_repeat_is_answered_as_the_first_time_and_changes_nothing(database: Da
     }
 }
 
-async fn a_repeat_of_a_creation_does_not_bring_a_deleted_key_back(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_repeat_of_a_creation_does_not_bring_a_deleted_key_back(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let mutation = creation("Gone").of(ORGANIZATION);
     let key = vault.send(&mutation).await.expect("created").key();
     vault.does(Change::Delete(key.api_key_id.clone())).await;
@@ -187,8 +188,8 @@ async fn a_repeat_of_a_creation_does_not_bring_a_deleted_key_back(database: Data
     assert_eq!(vault.door.list(ORGANIZATION).await.expect("a listing"), []);
 }
 
-async fn the_id_of_another_request_is_refused(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn the_id_of_another_request_is_refused(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let first = creation("First").of(ORGANIZATION);
     let key = vault.send(&first).await.expect("created").key();
     let before = vault.everything(ORGANIZATION).await;
@@ -218,15 +219,15 @@ async fn the_id_of_another_request_is_refused(database: Database) {
     assert_eq!(vault.send(&first).await.expect("the first answer"), Done::Key(key));
 }
 
-async fn repeats_at_the_same_time_happen_once(database: Database) {
+async fn repeats_at_the_same_time_happen_once(storage: Storage) {
     const CALLERS: usize = 8;
     const ROUNDS: usize = 10;
-    let replicas = if database == Database::Postgres { 3 } else { 1 };
-    let Some(replicas) = Replicas::start(database, replicas).await else { return };
+    let replicas = if storage == Storage::Postgres { 3 } else { 1 };
+    let Some(replicas) = Replicas::start(storage, replicas).await else { return };
     let doors = replicas.doors();
     let mut key: Option<ApiKey> = None;
     for round in 0..ROUNDS {
-        let before = doors[0].status().await.expect("the status").revision;
+        let before = doors[0].revision().await;
         // Each round of another kind than the one before: one without an effect that lasts, one with.
         let change = match &key {
             Some(key) if round % 2 == 1 => rotation(key, &format!("sk-{round}"), None),
@@ -243,13 +244,13 @@ async fn repeats_at_the_same_time_happen_once(database: Database) {
         for answer in answers {
             assert_eq!(answer.expect("done"), first, "{mutation:?}");
         }
-        assert_eq!(doors[0].status().await.expect("the status").revision, before + 1, "once");
+        assert_eq!(doors[0].revision().await, before + 1, "once");
         key = Some(first.key());
     }
 }
 
-async fn a_call_that_failed_is_not_remembered(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_call_that_failed_is_not_remembered(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Disabled")).await.key();
     let id = key.api_key_id;
     vault.does(Change::ClearDefault(Provider::Openai)).await;
@@ -272,8 +273,8 @@ async fn a_call_that_failed_is_not_remembered(database: Database) {
     assert!(key.organization_default);
 }
 
-async fn a_request_id_is_a_uuid(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_request_id_is_a_uuid(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     for bad in ["1", "not-a-uuid", "01900000-0000-7000-8000-00000000000", "01900000-0000-7000-8000-000000000000 "] {
         let failure = vault.refuses(&creation("Bad").of(ORGANIZATION).under(bad)).await;
         assert_eq!(
@@ -289,8 +290,8 @@ async fn a_request_id_is_a_uuid(database: Database) {
     assert_eq!(vault.door.list(ORGANIZATION).await.expect("a listing").len(), 2);
 }
 
-async fn the_etag_of_a_key_as_it_was_is_refused_and_nothing_changes(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn the_etag_of_a_key_as_it_was_is_refused_and_nothing_changes(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let (organization, was) = prepared(&vault, 0).await;
     let change = Change::Rename(was.api_key_id.clone(), "Changed since".to_owned());
     let is = vault.does_in(&organization, change).await.key();
@@ -310,8 +311,8 @@ async fn the_etag_of_a_key_as_it_was_is_refused_and_nothing_changes(database: Da
     assert_eq!(vault.everything(&organization).await, before, "nothing changed");
 }
 
-async fn the_etag_of_a_key_as_it_is_is_accepted(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn the_etag_of_a_key_as_it_is_is_accepted(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     for number in 0.. {
         let (organization, key) = prepared(&vault, number).await;
         let Some(change) = changes(&key.api_key_id).into_iter().nth(number) else { break };
@@ -322,8 +323,8 @@ async fn the_etag_of_a_key_as_it_is_is_accepted(database: Database) {
     }
 }
 
-async fn a_repeat_needs_no_other_etag(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_repeat_needs_no_other_etag(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     for number in 0.. {
         let (organization, key) = prepared(&vault, number).await;
         let Some(change) = changes(&key.api_key_id).into_iter().nth(number) else { break };
@@ -333,8 +334,8 @@ async fn a_repeat_needs_no_other_etag(database: Database) {
     }
 }
 
-async fn the_etag_changes_with_every_field(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn the_etag_changes_with_every_field(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("One")).await.key();
     let id = key.api_key_id.clone();
     let other = || creation("Other");
@@ -365,13 +366,13 @@ async fn the_etag_changes_with_every_field(database: Database) {
     assert_eq!(vault.key(&id).await, quiet, "use is no change");
 }
 
-async fn all_answers_have_the_same_etag(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn all_answers_have_the_same_etag(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let created = vault.does(creation("Same")).await.key();
     let id = &created.api_key_id;
     assert!(!created.etag.is_empty());
     assert_eq!(vault.key(id).await, created);
-    assert_eq!(vault.door.list(ORGANIZATION).await.expect("a listing"), [created.clone()]);
+    assert_eq!(vault.door.list(ORGANIZATION).await.expect("a listing"), std::slice::from_ref(&created));
     let request = proto::keyvault::ListProfileKeysRequest {
         organization_id: ORGANIZATION.to_owned(),
         profile_id: "research".to_owned(),
@@ -382,9 +383,9 @@ async fn all_answers_have_the_same_etag(database: Database) {
     assert_eq!(vault.key(id).await, renamed);
 }
 
-async fn of_two_who_read_the_same_one_may_write(database: Database) {
+async fn of_two_who_read_the_same_one_may_write(storage: Storage) {
     const CALLERS: usize = 8;
-    let Some(vault) = Vault::start(database).await else { return };
+    let Some(vault) = Vault::start(storage).await else { return };
     let mut key = vault.does(creation("Contended")).await.key();
     for round in 0..10 {
         let mut calls = JoinSet::new();
@@ -409,8 +410,8 @@ fn kept_for(key: &ApiKey) -> i64 {
     until.seconds - key.update_time.expect("it was changed").seconds
 }
 
-async fn the_previous_material_is_kept_for_a_day_unless_said_otherwise(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn the_previous_material_is_kept_for_a_day_unless_said_otherwise(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Kept")).await.key();
     assert_eq!((key.version, key.previous_version, key.previous_expire_time), (1, 0, None));
     for (version, keep, expected) in
@@ -424,8 +425,8 @@ async fn the_previous_material_is_kept_for_a_day_unless_said_otherwise(database:
     }
 }
 
-async fn a_rotation_may_keep_nothing(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_rotation_may_keep_nothing(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Leaked")).await.key();
     let rollback = Change::Rollback(key.api_key_id.clone());
     // Nothing has been kept yet.
@@ -441,8 +442,8 @@ async fn a_rotation_may_keep_nothing(database: Database) {
     assert_eq!(vault.key(&key.api_key_id).await, key, "nothing changed");
 }
 
-async fn a_rotation_keeps_one_previous_material_only(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_rotation_keeps_one_previous_material_only(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Rotated twice")).await.key();
     vault.does(rotation(&key, "sk-second", None)).await;
     let key = vault.does(rotation(&key, "sk-third", None)).await.key();
@@ -454,8 +455,8 @@ async fn a_rotation_keeps_one_previous_material_only(database: Database) {
     assert_eq!((key.version, key.previous_version), (5, 0));
 }
 
-async fn what_cannot_be_kept_that_long_is_refused(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn what_cannot_be_kept_that_long_is_refused(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Kept")).await.key();
     for (seconds, nanos) in
         [(-1, 0), (0, -1), (30 * DAY + 1, 0), (1, 1), (0, 999_999_999), (i64::MAX, 0), (i64::MIN, 0)]
@@ -469,8 +470,8 @@ async fn what_cannot_be_kept_that_long_is_refused(database: Database) {
     assert_eq!(vault.key(&key.api_key_id).await, key, "nothing changed");
 }
 
-async fn previous_material_goes_when_its_time_is_over(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn previous_material_goes_when_its_time_is_over(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let key = vault.does(creation("Short")).await.key();
     let rotated = vault.does(rotation(&key, "sk-second", Some(1))).await.key();
     assert_eq!(rotated.previous_version, 1);
@@ -494,8 +495,8 @@ async fn previous_material_goes_when_its_time_is_over(database: Database) {
     assert_eq!((told.organization_id.as_str(), told.api_key_ids), (ORGANIZATION, vec![key.api_key_id]));
 }
 
-async fn a_rollback_is_a_new_version_of_the_old_material(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_rollback_is_a_new_version_of_the_old_material(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let first = vault.does(creation("Rolled back")).await.key();
     let material = vault.material().await;
     let second = vault.does(rotation(&first, "sk-second-0123456789abcdef", Some(HOUR))).await.key();
@@ -512,8 +513,8 @@ async fn a_rollback_is_a_new_version_of_the_old_material(database: Database) {
     assert_eq!((resolved.version, resolved.material.expect("material").api_key), (3, material));
 }
 
-async fn a_rollback_can_be_rolled_back(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn a_rollback_can_be_rolled_back(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     let first = vault.does(creation("Back and forth")).await.key();
     let second = vault.does(rotation(&first, "sk-second-0123456789abcdef", None)).await.key();
     let rollback = Change::Rollback(first.api_key_id.clone());
@@ -529,10 +530,10 @@ async fn a_rollback_can_be_rolled_back(database: Database) {
     assert_eq!(vault.refuses(&rollback.of("other")).await.class(), "NotFound KEY_NOT_FOUND");
 }
 
-async fn a_resolution_says_how_long_it_is_good_and_of_which_revision_it_is(database: Database) {
+async fn a_resolution_says_how_long_it_is_good_and_of_which_revision_it_is(storage: Storage) {
     let variable = ("ARCHESTRA_CHAT_GEMINI_API_KEY".to_owned(), "sk-environment".to_owned());
     let setup = Setup { folder_in_memory: true, vault_environment: vec![variable], ..Setup::default() };
-    let Some(vault) = Vault::with(database, setup).await else { return };
+    let Some(vault) = Vault::with(storage, setup).await else { return };
     let key = vault.does(creation("Leased")).await.key();
     for (profile, provider, source) in [
         (Some("research"), Provider::Openai, Source::Profile),
@@ -550,8 +551,8 @@ async fn a_resolution_says_how_long_it_is_good_and_of_which_revision_it_is(datab
     assert_eq!((after.revision, after.version), (before + 1, 2));
 }
 
-async fn every_change_is_one_revision_and_nothing_else_is(database: Database) {
-    let Some(vault) = Vault::start(database).await else { return };
+async fn every_change_is_one_revision_and_nothing_else_is(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
     for number in 0.. {
         let (organization, key) = prepared(&vault, number).await;
         let Some(change) = changes(&key.api_key_id).into_iter().nth(number) else { break };
@@ -572,10 +573,18 @@ async fn every_change_is_one_revision_and_nothing_else_is(database: Database) {
     assert_eq!(vault.revision().await, before, "neither failures nor reads");
 }
 
+async fn the_status_says_the_last_change(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
+    for number in 0..10 {
+        vault.does(creation(&number.to_string())).await;
+        assert_eq!(vault.door.status().await.expect("the status").revision, vault.revision().await);
+    }
+}
+
 /// A change through one replica is remembered by the others.
 #[tokio::test]
 async fn a_repeat_through_another_replica_is_answered_as_the_first_time() {
-    let Some(replicas) = Replicas::start(Database::Postgres, 3).await else { return };
+    let Some(replicas) = Replicas::start(Storage::Postgres, 3).await else { return };
     let doors = replicas.doors();
     for first in 0..doors.len() {
         let mutation = creation(&format!("Through {first}")).of(ORGANIZATION);
