@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
 //! is, 5 not available now.
 
+mod keyring;
 mod material;
 mod output;
 mod session;
@@ -14,10 +15,7 @@ use anyhow::Context as _;
 use service_runtime::{failure::Chain, server, shutdown, telemetry};
 use tonic::{Code, Status};
 
-use crate::{
-    config::{Cli, Command, KeyringCommand, ServeOptions},
-    seal::secrets_manager::LocalKeyring,
-};
+use crate::config::{Cli, Command, ServeOptions};
 use session::Session;
 
 /// Does what the command line asks, and says how it went.
@@ -43,19 +41,12 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             output::note("the schema is up to date");
             Ok(())
         }
-        Command::Keyring(KeyringCommand::Init { path }) => {
-            LocalKeyring::create(&path)?;
-            output::note(&format!(
-                "made {}; keep a copy of it apart from the database: without it nothing opens",
-                path.display()
-            ));
+        Command::Restored { database_url } => {
+            crate::begin_epoch(&database_url).await?;
+            output::note("a new history begins: watchers drop what they know and watch anew");
             Ok(())
         }
-        Command::Keyring(KeyringCommand::Check { path }) => {
-            LocalKeyring::load(&path)?;
-            output::note(&format!("{} can be used", path.display()));
-            Ok(())
-        }
+        Command::Keyring(command) => keyring::run(command).await,
         Command::Keys { client, command } => Session::open(client)?.keys(command).await,
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,

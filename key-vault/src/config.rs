@@ -3,7 +3,7 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -52,7 +52,14 @@ pub enum Command {
         #[arg(long, value_name = "URL")]
         database_url: String,
     },
-    /// Make and check keyrings: the keys that all others hang from
+    /// After the database was restored from a backup: begin a new history, so that nobody goes
+    /// on from what they saw before
+    Restored {
+        /// `sqlite:PATH` or `postgres://…`. The vault must not be serving a file
+        #[arg(long, value_name = "URL")]
+        database_url: String,
+    },
+    /// Make and check keyrings, and rotate the keys that all others hang from
     #[command(subcommand)]
     Keyring(KeyringCommand),
     /// Add, list, rotate and delete provider keys
@@ -164,11 +171,30 @@ impl ServeOptions {
     }
 }
 
+/// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.
+fn duration(text: &str) -> Result<Duration, String> {
+    let problem = || "must be a number with a unit, such as 90s, 30m, 24h or 7d; or 0".to_owned();
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, ""),
+    };
+    let number: u64 = number.parse().map_err(|_| problem())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ if number == 0 => 0,
+        _ => return Err(problem()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
+}
+
 fn organization(text: &str) -> Result<OrganizationId, String> {
     OrganizationId::try_from(text.to_owned()).map_err(|problem| problem.to_string())
 }
 
-/// Commands on keyrings. They work on files, without a server.
+/// Commands on keyrings, and on the key encryption keys of a vault.
 #[derive(Debug, Subcommand)]
 pub enum KeyringCommand {
     /// Write a new keyring with one random key. Never overwrites one
@@ -181,23 +207,69 @@ pub enum KeyringCommand {
         /// The file or directory to read
         path: PathBuf,
     },
+    /// Show whether a replica is sealed and why, its key encryption keys, and the replicas
+    Status {
+        /// Which vault.
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
+    /// Replace the key encryption key, and wrap all data keys anew
+    Rotate {
+        /// Which vault.
+        #[command(flatten)]
+        connection: ConnectionOptions,
+        /// Only make the new key, which every replica then learns
+        #[arg(long, conflicts_with_all = ["promote", "detach"])]
+        add: bool,
+        /// Only let the key that was made seal. Refused while a live replica does not know it
+        #[arg(long)]
+        promote: bool,
+        /// Do not wait until all data keys are wrapped anew
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Show how far the wrapping of data keys is
+    Progress {
+        /// Which vault.
+        #[command(flatten)]
+        connection: ConnectionOptions,
+        /// Wait until it is done
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Wrap the key encryption keys anew with the configured secrets manager and its current
+    /// key: to move from another one, or after its key was rotated
+    Migrate {
+        /// Which vault.
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
+}
+
+/// Which vault to ask, and how to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Client")]
+pub struct ConnectionOptions {
+    /// The vault to ask
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
+    pub server: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
 }
 
 /// Which vault to ask, for whom, and how to print.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
 pub struct ClientOptions {
-    /// The vault to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
-    pub server: String,
+    /// Which vault.
+    #[command(flatten)]
+    pub connection: ConnectionOptions,
 
     /// The organization whose keys are meant
     #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
     pub organization: String,
-
-    /// Tables for people, JSON for programs
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
 }
 
 /// How results are printed.
@@ -265,13 +337,22 @@ pub enum KeysCommand {
         /// The key
         id: String,
     },
-    /// Replace a key's material. Its id and its links stay; the old material is destroyed
+    /// Replace a key's material. Its id and its links stay
     Rotate {
         /// The key
         id: String,
+        /// How long the previous material is kept for a rollback: 90s, 30m, 24h, 7d; 0 destroys
+        /// it at once, as is right for a key that leaked
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+        keep_previous_for: Duration,
         /// Where the new key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+    },
+    /// Bring the previous material of a key back, as a new version
+    Rollback {
+        /// The key
+        id: String,
     },
     /// Change what people call a key
     Rename {
@@ -352,4 +433,21 @@ pub enum ProfilesCommand {
         /// The profiles; none takes the key away from all
         profiles: Vec<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_with_a_unit() {
+        for (text, seconds) in
+            [("0", Some(0)), ("90s", Some(90)), ("30m", Some(1_800)), ("24h", Some(86_400)), ("7d", Some(604_800))]
+        {
+            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
+        for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
 }

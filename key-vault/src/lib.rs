@@ -29,6 +29,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use service_runtime::server;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 pub use cli::run;
 pub use config::{Cli, Command, ServeOptions};
@@ -74,6 +75,17 @@ pub async fn serve(
 /// Fails if the database cannot be reached, or is newer than this version.
 pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
     Store::connect(database_url).await?;
+    Ok(())
+}
+
+/// Begins a new history of the database's vault: after a restore, nobody may go on from what
+/// they saw before.
+///
+/// # Errors
+///
+/// Fails if the database cannot be reached, or belongs to no vault.
+pub async fn begin_epoch(database_url: &str) -> anyhow::Result<()> {
+    Store::connect(database_url).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
 }
 

@@ -9,7 +9,11 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{
-    keyvault::{ApiKey, ExplainResolutionResponse, ProfileKey, api_key::State, resolution_step::Outcome},
+    keyvault::{
+        ApiKey, ExplainResolutionResponse, GetRewrapStatusResponse, GetSealStatusResponse, ProfileKey, api_key::State,
+        get_rewrap_status_response::State as RewrapState, key_encryption_key::State as KekState,
+        resolution_step::Outcome,
+    },
     types::{Provider, Source},
 };
 use tonic::{Code, Status};
@@ -81,6 +85,57 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
         };
         table.add_row([source(step.source()), outcome, step.detail.as_str()]);
     }
+    print(&table.to_string());
+}
+
+/// Prints how a replica is: whether it is sealed, its key encryption keys, the replicas.
+pub(super) fn seal_status(status: &GetSealStatusResponse) {
+    let manager = status.secrets_manager.clone().unwrap_or_default();
+    let mut about = table(["", ""]);
+    about.add_row(["state", if status.sealed { "SEALED" } else { "unsealed" }]);
+    if status.sealed {
+        about.add_row(["reason", status.reason.as_str()]);
+    }
+    about.add_row(["vault", status.vault_id.as_str()]);
+    about.add_row(["epoch", status.epoch.as_str()]);
+    about.add_row(["revision", status.revision.to_string().as_str()]);
+    let well = if manager.healthy { "well".to_owned() } else { manager.problem };
+    about.add_row(["secrets manager", format!("{}: {well}", manager.kind).as_str()]);
+    about.add_row(["do not open", status.undecryptable_versions.to_string().as_str()]);
+    print(&about.to_string());
+    let mut keks = table(["KEY ENCRYPTION KEY", "STATE", "WRAPPED BY", "WRAPS", "VERSIONS"]);
+    for kek in &status.key_encryption_keys {
+        let state = match kek.state() {
+            KekState::Pending => "pending",
+            KekState::Primary => "primary",
+            KekState::DecryptOnly => "decrypt only",
+            KekState::Retired => "retired",
+            KekState::Unspecified => "",
+        };
+        let wrapped_by = format!("{} {}", kek.secrets_manager, kek.key_ref);
+        keks.add_row([&kek.kek_id, state, &wrapped_by, &kek.wrap_count.to_string(), &kek.version_count.to_string()]);
+    }
+    print(&keks.to_string());
+    let mut replicas = table(["REPLICA", "KEY ENCRYPTION KEYS", "SECRETS MANAGERS", ""]);
+    for replica in &status.replicas {
+        let own = if replica.replica_id == status.replica_id { "answers" } else { "" };
+        let known = replica.kek_ids.len().to_string();
+        replicas.add_row([&replica.replica_id, &known, &replica.secrets_managers.join(", "), own]);
+    }
+    print(&replicas.to_string());
+}
+
+/// Prints how far the wrapping of data keys is.
+pub(super) fn rewrap_status(status: &GetRewrapStatusResponse) {
+    let state = match status.state() {
+        RewrapState::Done => "done",
+        RewrapState::Running => "running",
+        RewrapState::Incomplete => "incomplete: some versions do not open, and keep their old key alive",
+        RewrapState::Unspecified => "",
+    };
+    let mut table = table(["KEY ENCRYPTION KEY", "STATE", "TOTAL", "REMAINING", "DO NOT OPEN"]);
+    let counts = [status.total_count, status.remaining_count, status.failed_count].map(|count| count.to_string());
+    table.add_row([status.kek_id.as_str(), state, &counts[0], &counts[1], &counts[2]]);
     print(&table.to_string());
 }
 

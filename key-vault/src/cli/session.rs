@@ -11,16 +11,19 @@ use proto::{
     keyvault::{
         ApiKey, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest, CreateApiKeyRequest, DeleteApiKeyRequest,
         ExplainResolutionRequest, GetApiKeyRequest, ListApiKeysRequest, ListApiKeysResponse, ListProfileKeysRequest,
-        ReplaceProfilesRequest, RotateApiKeyRequest, SetOrganizationDefaultRequest, UnassignProfilesRequest,
-        UpdateApiKeyRequest, api_key::State, api_key_service_client::ApiKeyServiceClient,
+        ReplaceProfilesRequest, RollbackApiKeyRequest, RotateApiKeyRequest, SetOrganizationDefaultRequest,
+        UnassignProfilesRequest, UpdateApiKeyRequest, api_key::State, api_key_service_client::ApiKeyServiceClient,
         key_resolution_service_client::KeyResolutionServiceClient,
     },
     types::Provider,
 };
 use tonic::transport::{Channel, Endpoint};
+use uuid::Uuid;
 
 use super::{material, output};
-use crate::config::{ClientOptions, DefaultsCommand, KeysCommand, Output, ProfilesCommand, ProviderName};
+use crate::config::{
+    ClientOptions, ConnectionOptions, DefaultsCommand, KeysCommand, Output, ProfilesCommand, ProviderName,
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const CALL_MAX: Duration = Duration::from_secs(30);
@@ -36,16 +39,12 @@ pub(super) struct Session {
 impl Session {
     /// Prepares a connection; it is made by the first call.
     pub(super) fn open(options: ClientOptions) -> anyhow::Result<Self> {
-        let channel = Endpoint::from_shared(options.server.clone())
-            .with_context(|| format!("--server {:?} is not a URL", options.server))?
-            .connect_timeout(CONNECT_MAX)
-            .timeout(CALL_MAX)
-            .connect_lazy();
+        let channel = connect(&options.connection, CALL_MAX)?;
         Ok(Self {
             keys: ApiKeyServiceClient::new(channel.clone()),
             resolution: KeyResolutionServiceClient::new(channel),
             organization_id: options.organization,
-            output: options.output,
+            output: options.connection.output,
         })
     }
 
@@ -59,6 +58,7 @@ impl Session {
                     material: Some(material::read(&material)?),
                     set_as_organization_default: default,
                     profile_ids: profiles,
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let key = self.keys.create_api_key(request).await?.into_inner().api_key;
@@ -72,14 +72,27 @@ impl Session {
                 let key = self.get(id).await?;
                 self.print_key(Some(key))
             }
-            KeysCommand::Rotate { id, material } => {
+            KeysCommand::Rotate { id, keep_previous_for, material } => {
+                let seconds = i64::try_from(keep_previous_for.as_secs()).context("--keep-previous-for is too long")?;
                 let request = RotateApiKeyRequest {
                     organization_id: self.organization_id.clone(),
                     api_key_id: id,
                     material: Some(material::read(&material)?),
+                    keep_previous_for: Some(prost_types::Duration { seconds, nanos: 0 }),
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let key = self.keys.rotate_api_key(request).await?.into_inner().api_key;
+                self.print_key(key)
+            }
+            KeysCommand::Rollback { id } => {
+                let request = RollbackApiKeyRequest {
+                    organization_id: self.organization_id.clone(),
+                    api_key_id: id,
+                    request_id: request_id(),
+                    ..Default::default()
+                };
+                let key = self.keys.rollback_api_key(request).await?.into_inner().api_key;
                 self.print_key(key)
             }
             KeysCommand::Rename { id, name } => self.update(id, "display_name", |key| key.display_name = name).await,
@@ -100,6 +113,7 @@ impl Session {
                 let request = SetOrganizationDefaultRequest {
                     organization_id: self.organization_id.clone(),
                     api_key_id: id,
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let key = self.keys.set_organization_default(request).await?.into_inner().api_key;
@@ -109,6 +123,7 @@ impl Session {
                 let request = ClearOrganizationDefaultRequest {
                     organization_id: self.organization_id.clone(),
                     provider: Provider::from(provider).into(),
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let cleared = self.keys.clear_organization_default(request).await?.into_inner();
@@ -139,6 +154,7 @@ impl Session {
                     organization_id,
                     api_key_ids: keys,
                     profile_ids: profiles,
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let assigned = self.keys.batch_assign_profiles(request).await?.into_inner();
@@ -153,6 +169,7 @@ impl Session {
                     organization_id,
                     api_key_id: key,
                     profile_ids: profiles,
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let key = self.keys.unassign_profiles(request).await?.into_inner().api_key;
@@ -163,6 +180,7 @@ impl Session {
                     organization_id,
                     api_key_id: key,
                     profile_ids: profiles,
+                    request_id: request_id(),
                     ..Default::default()
                 };
                 let key = self.keys.replace_profiles(request).await?.into_inner().api_key;
@@ -221,6 +239,7 @@ impl Session {
         let request = UpdateApiKeyRequest {
             api_key: Some(api_key),
             update_mask: Some(FieldMask { paths: vec![field.to_owned()] }),
+            request_id: request_id(),
             ..Default::default()
         };
         let key = self.keys.update_api_key(request).await?.into_inner().api_key;
@@ -241,8 +260,12 @@ impl Session {
                 bail!("nothing was deleted");
             }
         }
-        let request =
-            DeleteApiKeyRequest { organization_id: self.organization_id.clone(), api_key_id: id, ..Default::default() };
+        let request = DeleteApiKeyRequest {
+            organization_id: self.organization_id.clone(),
+            api_key_id: id,
+            request_id: request_id(),
+            ..Default::default()
+        };
         let deleted = self.keys.delete_api_key(request).await?.into_inner();
         match (self.output, deleted.api_key) {
             (Output::Json, api_key) => {
@@ -277,6 +300,18 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A new id for a request, so that the client library may send it twice.
+fn request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// Prepares a connection to a vault; it is made by the first call.
+pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(options.server.clone());
+    let endpoint = endpoint.with_context(|| format!("--server {:?} is not a URL", options.server))?;
+    Ok(endpoint.connect_timeout(CONNECT_MAX).timeout(call_max).connect_lazy())
 }
 
 /// Asks on the terminal. Without one, there is nobody to ask.
