@@ -246,7 +246,7 @@ macro_rules! on_both_databases {
 }
 
 /// Asks until the answer is `Some`, for as long as [`PATIENCE`]. Asks often at first.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
     let start = Instant::now();
     let mut pause = Duration::from_millis(2);
     loop {

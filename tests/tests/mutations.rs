@@ -476,7 +476,7 @@ async fn previous_material_goes_when_its_time_is_over(storage: Storage) {
     let rotated = vault.does(rotation(&key, "sk-second", Some(1))).await.key();
     assert_eq!(rotated.previous_version, 1);
 
-    let expired = eventually("the end of the previous version", async || {
+    let expired = eventually("the end of the previous version", || async {
         let now = vault.key(&key.api_key_id).await;
         (now.previous_version == 0).then_some(now)
     })
@@ -487,7 +487,7 @@ async fn previous_material_goes_when_its_time_is_over(storage: Storage) {
     let failure = vault.refuses(&Change::Rollback(key.api_key_id.clone()).of(ORGANIZATION)).await;
     assert_eq!(failure.class(), "FailedPrecondition NO_PREVIOUS_VERSION");
     assert_eq!(vault.material().await, "sk-second");
-    let told = eventually("the word of it", async || {
+    let told = eventually("the word of it", || async {
         let changes = vault.door.all_changes().await;
         changes.into_iter().find(|change| change.kind() == Kind::PreviousDestroyed)
     })
