@@ -57,9 +57,10 @@ impl Replicas {
                 assert_eq!(count, 1, "one SQLite file serves one process");
                 None
             }
-            // Its own, since it crashes too. A crash of its process alone needs no disk.
+            // Its own, since it crashes too.
             Storage::Postgres => {
-                let settings = postgres::Settings { in_memory: true, ..postgres::Settings::default() };
+                let in_memory = setup.folder_in_memory;
+                let settings = postgres::Settings { in_memory, ..postgres::Settings::default() };
                 let postgres = Postgres::with(settings).await?;
                 setup.vault_options.push(format!("--database-url={}", postgres.create_database().await));
                 Some(postgres)

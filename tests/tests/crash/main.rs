@@ -20,7 +20,7 @@ use fastrand::Rng;
 use proto::keyvault::key_change::Kind;
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, Statement};
 use system_tests::{
-    Replicas, Storage,
+    Replicas, Setup, Storage,
     answer::Failure,
     mutation::{Done, Mutation},
     replicas::{Door, PATIENCE, eventually},
@@ -37,7 +37,7 @@ const CLIENTS: usize = 4;
 const CALLS_BETWEEN_CRASHES: usize = 30;
 
 /// How far into a call a crash may come. A call takes some milliseconds.
-const INTO_A_CALL_MAX: Duration = Duration::from_millis(8);
+const INTO_A_CALL_MAX: Duration = Duration::from_millis(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_vault_has_everything_that_it_acknowledged() {
@@ -62,7 +62,8 @@ async fn a_killed_vault_has_everything_that_it_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vault_whose_postgresql_crashes_has_everything_that_it_acknowledged() {
     let cycles = soak::times(30, 100);
-    let Some(mut replicas) = Replicas::start(Storage::Postgres, 1).await else { return };
+    // On a disk: a commit takes its time there, and crashes meet it.
+    let Some(mut replicas) = Replicas::with(Storage::Postgres, 1, Setup::default()).await else { return };
     let clients = Clients::start(&replicas.door(0));
     let mut random = Rng::with_seed(2);
 
@@ -135,7 +136,7 @@ impl Clients {
             ledger
         });
         let ledgers = ledgers.collect();
-        assert!(all.lost > 0, "crashes met calls: {all:?}");
+        assert!(all.lost + all.refused > 0, "crashes met calls: {all:?}");
         (ledgers, all)
     }
 }
