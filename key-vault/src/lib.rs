@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod environment;
 pub mod key;
+mod metrics;
 mod rpc;
 mod seal;
 mod store;

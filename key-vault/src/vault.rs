@@ -23,6 +23,7 @@ use crate::{
     change::ChangeKind,
     environment::{Environment, Fallback},
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
+    metrics::Metrics,
     seal::{self, Binding, Sealer, secrets_manager::Managers},
     store::{Candidate, Filter, Store},
 };
@@ -68,6 +69,7 @@ pub(crate) struct Vault {
     sealer: ArcSwapOption<Sealer>,
     learning: keks::Learning,
     condition: status::Condition,
+    metrics: Metrics,
     history: watch::Shared,
     watchers: Arc<Semaphore>,
 }
@@ -141,6 +143,7 @@ impl Vault {
             sealer: ArcSwapOption::empty(),
             learning: keks::Learning::default(),
             condition: status::Condition::default(),
+            metrics: Metrics::default(),
             history: watch::Shared::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
         }
@@ -477,7 +480,7 @@ impl Vault {
             (Some(candidate), _) => match open(&sealer, ask, candidate, revision) {
                 // Another replica seals with a KEK that this one has not heard of yet.
                 Err(Error::Unusable { cause: Unusable::Undecryptable(seal::Error::UnknownKek), .. }) => {
-                    open(self.learn_keks().await?.as_ref(), ask, candidate, revision)
+                    open(self.learn_keks_soon().await?.as_ref(), ask, candidate, revision)
                 }
                 opened => opened,
             },

@@ -1,4 +1,4 @@
-//! Logs, spans, their export, and the trace context that travels between processes.
+//! Logs, spans, metrics, their export, and the trace context that travels between processes.
 //!
 //! Every process has a tracer, with or without an exporter, so every log line and
 //! every failure can carry a trace id. Context travels as W3C `traceparent` in gRPC
@@ -22,6 +22,7 @@ use opentelemetry::{
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
@@ -36,7 +37,10 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// How long one export may take. A collector that hangs longer loses the batch.
 const EXPORT_MAX: Duration = Duration::from_secs(5);
 
-/// What a process logs and where its spans go.
+/// How often metrics are sent.
+const METRICS_INTERVAL: Duration = Duration::from_secs(15);
+
+/// What a process logs and where its spans and metrics go.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Telemetry")]
 pub struct TelemetryOptions {
@@ -48,7 +52,8 @@ pub struct TelemetryOptions {
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log_filter: String,
 
-    /// Sends spans to this OTLP/gRPC collector, for example `http://127.0.0.1:4317`
+    /// Sends spans and metrics to this OTLP/gRPC collector, for example
+    /// `http://127.0.0.1:4317`
     #[arg(long, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
 }
@@ -64,17 +69,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// Holds what must be flushed at the end. Dropping it sends the last spans.
+/// Holds what must be flushed at the end. Dropping it sends the last spans and metrics.
 #[derive(Debug)]
 #[must_use = "spans are lost if this is dropped at once"]
 pub struct Guard {
     provider: SdkTracerProvider,
+    meters: SdkMeterProvider,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // Nothing can be done about a collector that is gone, and nobody is left to log to.
         let _ = self.provider.shutdown_with_timeout(FLUSH_MAX);
+        let _ = self.meters.shutdown_with_timeout(FLUSH_MAX);
     }
 }
 
@@ -89,6 +96,8 @@ pub fn init(service: &'static str, options: &TelemetryOptions) -> anyhow::Result
     let filter = EnvFilter::try_new(&options.log_filter)
         .with_context(|| format!("--log-filter {:?} cannot be read", options.log_filter))?;
     let provider = provider(service, options)?;
+    let meters = meters(service, options)?;
+    global::set_meter_provider(meters.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());
 
     let pretty = match options.log_format {
@@ -112,7 +121,7 @@ pub fn init(service: &'static str, options: &TelemetryOptions) -> anyhow::Result
         .with(spans)
         .try_init()
         .context("telemetry is initialized already")?;
-    Ok(Guard { provider })
+    Ok(Guard { provider, meters })
 }
 
 /// Which spans exist for the tracer, whatever is logged: ours, and not those of the
@@ -120,12 +129,8 @@ pub fn init(service: &'static str, options: &TelemetryOptions) -> anyhow::Result
 const SPANS: &str = "off,key_vault=info,chat_gateway=info,service_runtime=info";
 
 fn provider(service: &'static str, options: &TelemetryOptions) -> anyhow::Result<SdkTracerProvider> {
-    let resource = Resource::builder()
-        .with_service_name(service)
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
     let mut provider = SdkTracerProvider::builder()
-        .with_resource(resource)
+        .with_resource(resource(service))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
     if let Some(endpoint) = &options.otlp_endpoint {
         let exporter = opentelemetry_otlp::SpanExporter::builder()
@@ -137,6 +142,27 @@ fn provider(service: &'static str, options: &TelemetryOptions) -> anyhow::Result
         provider = provider.with_batch_exporter(exporter);
     }
     Ok(provider.build())
+}
+
+fn meters(service: &'static str, options: &TelemetryOptions) -> anyhow::Result<SdkMeterProvider> {
+    let mut meters = SdkMeterProvider::builder().with_resource(resource(service));
+    if let Some(endpoint) = &options.otlp_endpoint {
+        let exporter = opentelemetry_otlp::MetricExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_MAX)
+            .build()
+            .with_context(|| format!("--otlp-endpoint {endpoint:?} cannot be used"))?;
+        meters = meters.with_reader(PeriodicReader::builder(exporter).with_interval(METRICS_INTERVAL).build());
+    }
+    Ok(meters.build())
+}
+
+fn resource(service: &'static str) -> Resource {
+    Resource::builder()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
 }
 
 /// The trace id of the current span, as 32 hexadecimal digits.

@@ -216,11 +216,11 @@ impl KekTx {
         let row = vault_meta::ActiveModel {
             id: Set(1),
             vault_id: Set(meta.vault),
-            revision: Set(1),
+            revision: Set(0),
             fingerprint_key: Set(meta.fingerprint_key.clone()),
             create_time: Set(self.now),
             epoch: Set(None),
-            compacted_revision: Set(1),
+            compacted_revision: Set(0),
             kek_revision: Set(1),
         };
         let inserted = vault_meta::Entity::insert(row)

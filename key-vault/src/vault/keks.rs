@@ -71,14 +71,21 @@ pub(crate) struct RewrapStatus {
 }
 
 impl Vault {
+    /// Learns KEKs for a call that met one that this replica does not know, unless it did so
+    /// just now.
+    pub(super) async fn learn_keks_soon(&self) -> Result<Arc<Sealer>, Error> {
+        let asked = Instant::now();
+        let learned = *self.learning.0.lock().await;
+        if learned.is_some_and(|at| at > asked || at.elapsed() < LEARN_INTERVAL) {
+            return self.sealer();
+        }
+        self.learn_keks().await
+    }
+
     /// Takes up KEKs that other replicas made, and says that it knows them.
     pub(super) async fn learn_keks(&self) -> Result<Arc<Sealer>, Error> {
-        let asked = Instant::now();
         let mut learned = self.learning.0.lock().await;
         let sealer = self.sealer()?;
-        if learned.is_some_and(|at| at > asked || at.elapsed() < LEARN_INTERVAL) {
-            return Ok(sealer);
-        }
         let mut new = Vec::new();
         for kek in self.store.keks().await? {
             if kek.state != KekState::Retired && !sealer.knows(&kek.record.id) {
@@ -125,10 +132,7 @@ impl Vault {
             }
         }
         let pending = pending(self.store.keks().await?).ok_or(Error::NoPendingKek)?;
-        if !self.sealer()?.knows(&pending.record.id) {
-            self.learning.0.lock().await.take();
-            self.learn_keks().await?;
-        }
+        self.learn_keks().await?;
         self.kek(&pending.record.id).await
     }
 
@@ -263,6 +267,7 @@ impl Vault {
         let primary = self.primary_kek().await?;
         let references = self.store.kek_references().await?;
         if references.keys().all(|kek_id| *kek_id == primary) {
+            self.metrics.records_on_old_kek(0);
             self.retire_unneeded().await?;
             return Ok(0);
         }
@@ -278,6 +283,7 @@ impl Vault {
             after = Some((last.id, last.version));
             let Some(not_opened) = self.rewrap_page(&primary, &page).await? else { return Ok(0) };
             failed += not_opened;
+            self.metrics.records_on_old_kek(self.store.rewrap(&primary).await?.remaining);
             if !self.store.lease_rewrap(&primary, self.replica).await? {
                 return Ok(0);
             }

@@ -97,12 +97,13 @@ impl Vault {
         let keks = self.kek_statuses().await.unwrap_or_default();
         let replicas = self.store.replicas().await.unwrap_or_default();
         let vault = self.store.meta().await.ok().flatten().map(|meta| meta.vault);
+        let position = self.store.position().await.ok().flatten().or_else(|| self.history.position());
         let notes = self.condition.notes();
         let sealed = self.sealer.load().is_none();
         SealStatus {
             sealed: sealed.then(|| notes.sealed_because.clone()),
             vault,
-            position: self.history.position(),
+            position,
             manager_kind: self.managers.configured().kind(),
             manager_problem: notes.manager_problem.clone(),
             manager_well: notes.manager_well,

@@ -82,6 +82,7 @@ impl Vault {
         }
         self.check_versions(Some(CHECKED_AT_START)).await?;
         self.condition.unsealed();
+        self.metrics.sealed(false);
         info!(vault.id = %meta.vault, replica.id = %self.replica, "the vault is unsealed");
         Ok(())
     }
@@ -126,6 +127,7 @@ impl Vault {
             }
         }
         self.condition.undecryptable(broken);
+        self.metrics.decrypt_failures(broken);
         info!(checked, undecryptable = broken, "stored keys checked");
         Ok(())
     }

@@ -81,6 +81,7 @@ impl Vault {
                 Ok(()) => return,
                 Err(error) => {
                     let reason = Chain(&error).to_string();
+                    self.metrics.sealed(true);
                     if self.condition.sealed(reason.clone()) {
                         warn!(reason, "the vault is sealed: it waits, and serves no keys");
                     }
@@ -99,6 +100,7 @@ impl Vault {
             match timeout(QUESTION_MAX, self.store.position()).await {
                 Ok(Ok(Some(position))) => {
                     self.history.saw(position, asked);
+                    self.metrics.revision(position.revision);
                     if kek_revision != Some(position.kek_revision) && self.learn_keks().await.is_ok() {
                         kek_revision = Some(position.kek_revision);
                     }
@@ -194,6 +196,7 @@ impl Vault {
                 .map(|kek| kek.record.wrapped.key_ref.clone())
                 .collect();
             let problem = manager.check(&needed).await.err().map(|error| Chain(&error).to_string());
+            self.metrics.manager_healthy(kind, problem.is_none());
             after = after.min(manager.check_after());
             if kind == self.managers.configured().kind() && self.condition.manager(problem.clone()) {
                 match problem {
