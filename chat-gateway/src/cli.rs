@@ -14,7 +14,7 @@ use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{failure::Chain, server, shutdown, telemetry};
+use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -59,8 +59,11 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    // First, before this process has anything to protect.
+    let hardened = hardening::apply();
     // Held until the end: dropping it sends the last spans.
     let _telemetry = telemetry::init("chat-gateway", &options.telemetry)?;
+    hardened.log();
     options.server.check(options.listen)?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;

@@ -1,6 +1,13 @@
 //! The binary of the chat gateway: its server and its command line.
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes all memory that is given back: a key passes through buffers of libraries that do
+/// not wipe what they free.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 #[tokio::main]
 async fn main() -> ExitCode {

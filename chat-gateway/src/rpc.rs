@@ -24,6 +24,10 @@ use crate::{
 /// The largest request: documents of 20 MiB take a third more in some encodings.
 const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// Calls that one connection may have open. Streams last minutes, and a platform's service
+/// has all of its users on one connection.
+const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
+
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -44,6 +48,7 @@ pub(crate) fn served(chats: Chats) -> Served {
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         ready: watch::Sender::new(true).subscribe(),
+        streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }
 

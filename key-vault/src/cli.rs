@@ -12,7 +12,7 @@ mod session;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use service_runtime::{failure::Chain, server, shutdown, telemetry};
+use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
 use tonic::{Code, Status};
 
 use crate::config::{Cli, Command, ServeOptions};
@@ -36,13 +36,13 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => serve(*options).await,
-        Command::Migrate { database_url } => {
-            crate::migrate(&database_url).await?;
+        Command::Migrate { database_url, database } => {
+            crate::migrate(&database_url, &database).await?;
             output::note("the schema is up to date");
             Ok(())
         }
-        Command::Restored { database_url } => {
-            crate::begin_epoch(&database_url).await?;
+        Command::Restored { database_url, database } => {
+            crate::begin_epoch(&database_url, &database).await?;
             output::note("a new history begins: watchers drop what they know and watch anew");
             Ok(())
         }
@@ -60,8 +60,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    // First, before this process has anything to protect.
+    let hardened = hardening::apply();
     // Held until the end: dropping it sends the last spans.
     let _telemetry = telemetry::init("key-vault", &options.telemetry)?;
+    hardened.log();
     options.server.check(options.listen)?;
     let environment = options.environment().context("the environment's keys are refused")?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;

@@ -3,6 +3,8 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod secrets_managers;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -12,8 +14,13 @@ use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOption
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    seal::secrets_manager::TransitOptions,
+    store,
     vault::Upkeep,
 };
+
+use secrets_managers::SecretsManagerName;
+pub(crate) use secrets_managers::managers;
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -51,6 +58,9 @@ pub enum Command {
         /// `sqlite:PATH` or `postgres://…`
         #[arg(long, value_name = "URL")]
         database_url: String,
+        /// How it is reached.
+        #[command(flatten)]
+        database: DatabaseOptions,
     },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
     /// on from what they saw before
@@ -58,6 +68,9 @@ pub enum Command {
         /// `sqlite:PATH` or `postgres://…`. The vault must not be serving a file
         #[arg(long, value_name = "URL")]
         database_url: String,
+        /// How it is reached.
+        #[command(flatten)]
+        database: DatabaseOptions,
     },
     /// Make and check keyrings, and rotate the keys that all others hang from
     #[command(subcommand)]
@@ -120,6 +133,15 @@ pub struct ServeOptions {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// How the database is reached.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
+    /// What keeps the key that all others hang from. The other one unwraps what it wrapped
+    /// before, if its options are there too
+    #[arg(long, value_enum, value_name = "KIND", default_value = "local")]
+    pub secrets_manager: SecretsManagerName,
+
     /// The keyring: a file or a mounted directory. With --dev: `var/keyring`, made if new
     #[arg(long, value_name = "PATH")]
     pub keyring: Option<PathBuf>,
@@ -137,6 +159,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
 
+    /// Where the transit engine is.
+    #[command(flatten)]
+    pub transit: TransitOptions,
+
     /// How it listens and stops.
     #[command(flatten)]
     pub server: ServerOptions,
@@ -146,15 +172,52 @@ pub struct ServeOptions {
     pub telemetry: TelemetryOptions,
 }
 
+/// How a PostgreSQL database is reached.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseOptions {
+    /// What stands before PostgreSQL: `transaction` for pgbouncer in transaction mode
+    #[arg(long, value_enum, default_value_t = Pooler::None)]
+    pub database_pooler: Pooler,
+
+    /// Where the schema is changed, past a pooler or as another user. --database-url, unless given
+    #[arg(long, value_name = "URL")]
+    pub migration_database_url: Option<String>,
+}
+
+impl DatabaseOptions {
+    /// The database at `url`, reached so.
+    pub(crate) fn place<'a>(&'a self, url: &'a str) -> store::Place<'a> {
+        let pooler = match self.database_pooler {
+            Pooler::None => store::Pooler::None,
+            Pooler::Transaction => store::Pooler::Transaction,
+        };
+        store::Place { url, pooler, migration_url: self.migration_database_url.as_deref() }
+    }
+}
+
+/// What stands between the vault and PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Pooler {
+    /// Nothing, or a pooler in session mode.
+    None,
+    /// A pooler that gives a connection of the server away at the end of each transaction.
+    Transaction,
+}
+
 impl ServeOptions {
     /// The database to use.
-    pub(crate) fn database_url(&self) -> String {
-        self.database_url.clone().unwrap_or_else(|| DEV_DATABASE.to_owned())
+    pub(crate) fn place(&self) -> store::Place<'_> {
+        self.database.place(self.database_url.as_deref().unwrap_or(DEV_DATABASE))
     }
 
     /// The keyring to use.
     pub(crate) fn keyring(&self) -> PathBuf {
         self.keyring.clone().unwrap_or_else(|| PathBuf::from(DEV_KEYRING))
+    }
+
+    /// Whether a keyring is made where none is: in development only.
+    pub(crate) fn makes_keyring(&self) -> bool {
+        self.server.dev && self.secrets_manager == SecretsManagerName::Local
     }
 
     /// What is chosen about upkeep.

@@ -33,9 +33,9 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 pub use cli::run;
-pub use config::{Cli, Command, ServeOptions};
+pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
-use seal::secrets_manager::{LocalKeyring, Managers};
+use seal::secrets_manager::LocalKeyring;
 use store::Store;
 use vault::Vault;
 
@@ -52,9 +52,11 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let store = Store::connect(&options.database_url()).await?;
-    let keyring = load_keyring(&store, &options.keyring(), options.server.dev).await?;
-    let managers = Managers::new(Arc::new(keyring), Vec::new());
+    let store = Store::connect(&options.place()).await?;
+    if options.makes_keyring() {
+        make_keyring(&store, &options.keyring()).await?;
+    }
+    let managers = config::managers(options)?;
     let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
     let stop = async {
         stop.await;
@@ -74,8 +76,8 @@ pub async fn serve(
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or is newer than this version.
-pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
-    Store::connect(database_url).await?;
+pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(database_url)).await?;
     Ok(())
 }
 
@@ -85,23 +87,17 @@ pub async fn migrate(database_url: &str) -> anyhow::Result<()> {
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or belongs to no vault.
-pub async fn begin_epoch(database_url: &str) -> anyhow::Result<()> {
-    Store::connect(database_url).await?.begin_epoch(Uuid::new_v4()).await?;
+pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(database_url)).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
 }
 
-/// Loads the keyring. Makes one only in development, and only for a new database: a
-/// fresh keyring for an old database would hide that the right one is lost.
-async fn load_keyring(store: &Store, path: &Path, dev: bool) -> anyhow::Result<LocalKeyring> {
-    let is_new = store.meta().await?.is_none();
-    if dev && is_new && !path.exists() {
+/// Makes a keyring for a new database: a fresh one for an old database would hide that the
+/// right one is lost.
+async fn make_keyring(store: &Store, path: &Path) -> anyhow::Result<()> {
+    if !path.exists() && store.meta().await?.is_none() {
         LocalKeyring::create(path).context("cannot make a keyring for development")?;
         tracing::warn!(path = %path.display(), "made a keyring for development; without it the database is lost");
     }
-    let advice = if is_new {
-        "point --keyring at one, or make one with `key-vault keyring init`"
-    } else {
-        "the database needs the keyring it was set up with, and no other opens it: bring it back, or point --keyring at it"
-    };
-    LocalKeyring::load(path).with_context(|| format!("cannot use the keyring {}: {advice}", path.display()))
+    Ok(())
 }

@@ -39,6 +39,10 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// for together, shorter than a caller would wait.
 const CALL_MAX: Duration = Duration::from_secs(15);
 
+/// Calls that one connection may have open. A gateway resolves in milliseconds and keeps
+/// one watch; 256 at once are thousands a second.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -70,6 +74,7 @@ pub(crate) fn served(vault: Arc<Vault>) -> Served {
         ready,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
+        streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }
 

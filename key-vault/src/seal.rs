@@ -10,8 +10,8 @@
 //!
 //! This module does not know where sealed bytes are stored, and it never logs.
 //!
-//! Odd: ring does not wipe its keys. The allocator of the binary will; until then a
-//! key's bytes live as long as its [`Sealer`].
+//! Odd: ring does not wipe its keys. They are boxed, and the binary's allocator wipes the
+//! box when it is freed; until then a key's bytes live as long as its [`Sealer`].
 
 mod envelope;
 mod kek;

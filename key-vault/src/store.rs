@@ -7,6 +7,7 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod cause;
 mod changes;
 mod connection;
 mod entity;
@@ -14,7 +15,10 @@ mod keks;
 mod migration;
 mod row;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -24,6 +28,7 @@ use sea_orm::{
     TransactionTrait as _,
     sea_query::{Expr, OnConflict},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -31,17 +36,28 @@ use crate::{
     key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
     seal::Sealed,
 };
+use connection::ACQUIRE_MAX;
 use entity::{api_key, organization_default, profile_key, secret, vault_meta};
 
+pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
+pub(crate) use connection::{Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
 
-/// The database did not do what it was asked. Nothing was written; safe to retry.
+/// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
+const COMMIT_MAX: Duration = Duration::from_secs(10);
+
+/// The database did not do what it was asked. Unless it says otherwise nothing was written,
+/// and it is safe to retry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A statement failed, or no connection was free in time.
     #[error("the database failed")]
-    Database(#[from] DbErr),
+    Database(#[source] Cause),
+    /// The connection was lost, or silent for too long, while it committed: everything of
+    /// the transaction has happened or nothing.
+    #[error("the database was lost while it committed")]
+    CommitUnknown(#[source] Cause),
     /// A row holds what no version of the vault writes.
     #[error("a row of the database is damaged: {0}")]
     Damaged(&'static str),
@@ -53,6 +69,12 @@ pub(crate) enum Error {
     NotSetUp,
 }
 
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(Cause::from(&error))
+    }
+}
+
 type Result<T> = std::result::Result<T, Error>;
 
 /// The database of one vault.
@@ -60,6 +82,7 @@ type Result<T> = std::result::Result<T, Error>;
 pub(crate) struct Store {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    pooler: Pooler,
     /// Keeps a second process from an SQLite file.
     _owner: Option<std::fs::File>,
 }
@@ -110,13 +133,13 @@ pub(crate) struct SealedVersion {
 impl Store {
     /// What stands once in the database, or `None` in a new one.
     pub(crate) async fn meta(&self) -> Result<Option<Meta>> {
-        let row = vault_meta::Entity::find_by_id(1).one(&self.read).await?;
+        let row = vault_meta::Entity::find_by_id(1).one(&self.reader().await?).await?;
         Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
     }
 
     /// A key with its links.
     pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
-        key(&self.read, organization, id).await
+        key(&self.reader().await?, organization, id).await
     }
 
     /// Keys of an organization in the order of their ids, at most `limit`, after `after`.
@@ -142,8 +165,9 @@ impl Store {
         if let Some(after) = after {
             query = query.filter(api_key::Column::ApiKeyId.gt(after.0));
         }
-        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit as u64).all(&self.read).await?;
-        with_links(&self.read, organization, rows).await
+        let reader = self.reader().await?;
+        let rows = query.order_by_asc(api_key::Column::ApiKeyId).limit(limit as u64).all(&reader).await?;
+        with_links(&reader, organization, rows).await
     }
 
     /// What the steps of a resolution find in the database, the profile's first.
@@ -153,12 +177,13 @@ impl Store {
         profile: Option<&ProfileId>,
         provider: Provider,
     ) -> Result<Candidates> {
-        row::candidates(&self.read, organization, profile, provider).await
+        row::candidates(&self.reader().await?, organization, profile, provider).await
     }
 
     /// Sealed versions in the order of their keys, at most `limit`, after `after`.
     pub(crate) async fn sealed_versions(&self, after: Option<(KeyId, i64)>, limit: u64) -> Result<Vec<SealedVersion>> {
-        versions_after(after).limit(limit).all(&self.read).await?.into_iter().map(row::sealed_version).collect()
+        let rows = versions_after(after).limit(limit).all(&self.reader().await?).await?;
+        rows.into_iter().map(row::sealed_version).collect()
     }
 
     /// Begins the transaction of one change, with a revision of its own. Dropped without
@@ -176,7 +201,9 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        Ok(self.write.begin_with_options(options).await?)
+        let tx = self.write.begin_with_options(options).await?;
+        self.begun(&tx).await?;
+        Ok(tx)
     }
 }
 
@@ -193,6 +220,10 @@ pub(crate) struct Tx {
 impl Tx {
     /// Records the change, and makes everything since [`Store::begin`] permanent.
     /// Returns the revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CommitUnknown`] if it may be permanent all the same.
     pub(crate) async fn commit(
         self,
         organization: &OrganizationId,
@@ -207,7 +238,7 @@ impl Tx {
             keys: self.touched.iter().copied().map(KeyId).collect(),
         };
         changes::insert(&self.tx, &change, self.now).await?;
-        self.tx.commit().await?;
+        commit(self.tx).await?;
         Ok(change.revision)
     }
 
@@ -420,6 +451,15 @@ impl Tx {
     async fn update(&mut self, id: KeyId, changes: api_key::ActiveModel) -> Result<()> {
         api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.tx).await?;
         self.touch([id.0]).await
+    }
+}
+
+async fn commit(tx: DatabaseTransaction) -> Result<()> {
+    match timeout(COMMIT_MAX, tx.commit()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if cause::leaves_outcome_unknown(&error) => Err(Error::CommitUnknown(Cause::from(&error))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::CommitUnknown(Cause::new(format!("no answer within {} s", COMMIT_MAX.as_secs())))),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a service does before its first RPC and after its last.
 //!
-//! Options, telemetry, TLS, peer authentication, the server loop, shutdown, and the wire
-//! form of a failure and of invalid fields. Nothing else belongs here:
+//! Hardening of the process, options, telemetry, TLS, peer authentication, the server
+//! loop, shutdown, and the wire form of a failure and of invalid fields. Nothing else
+//! belongs here:
 //!
 //! - It depends on no other crate of this workspace, so it cannot know a message or a
 //!   domain type.
@@ -12,6 +13,7 @@
 
 pub mod failure;
 pub mod fields;
+pub mod hardening;
 pub mod options;
 pub mod peer;
 pub mod server;

@@ -25,6 +25,15 @@ use crate::{failure::Failure, peer::Peer, telemetry};
 /// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 
+/// Streams that a peer reset before the server took them up. A peer that opens and resets
+/// without end is disconnected here, before it costs more than itself. It is also what h2
+/// has as its default; stated, so that a default of the stack does not change it.
+const PENDING_RESETS_MAX: usize = 20;
+
+/// Streams that the server reset because the peer broke the protocol on them. tonic leaves
+/// them without a limit unless told; no peer of ours ever makes one.
+const LOCAL_RESETS_MAX: usize = 1024;
+
 /// How often an idle connection is asked whether its peer is still there, and how long
 /// the answer may take. Together well below the idle limits of common load balancers.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -45,10 +54,6 @@ pub struct ServerOptions {
     /// How long running calls may take to end after SIGTERM, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub drain_seconds: u64,
-
-    /// How many calls one connection may have open at once
-    #[arg(skip = 1024_u32)]
-    pub streams_per_connection_max: u32,
 }
 
 impl ServerOptions {
@@ -100,6 +105,8 @@ pub struct Served {
     pub too_large: fn() -> Failure,
     /// Whether the services can do their work. Health says so; nothing is refused for it.
     pub ready: watch::Receiver<bool>,
+    /// How many calls one connection may have open at once. Further ones wait at the caller.
+    pub streams_per_connection_max: u32,
 }
 
 /// Serves until `stop` resolves, then lets running calls end within the drain time.
@@ -135,7 +142,9 @@ pub async fn run(
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(options.streams_per_connection_max)
+        .max_concurrent_streams(served.streams_per_connection_max)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         // First, so that everything below, rejections included, has a trace.
@@ -318,7 +327,7 @@ mod tests {
 
     #[test]
     fn development_is_for_loopback_only_and_everything_else_is_refused() {
-        let options = |dev| ServerOptions { dev, reflection: false, drain_seconds: 1, streams_per_connection_max: 1 };
+        let options = |dev| ServerOptions { dev, reflection: false, drain_seconds: 1 };
         let loopback = "127.0.0.1:50051".parse().expect("an address");
         let mapped = "[::ffff:127.0.0.1]:50051".parse().expect("an address");
         let public = "0.0.0.0:50051".parse().expect("an address");

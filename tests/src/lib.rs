@@ -50,6 +50,8 @@ pub struct Setup {
     pub vault_options: Vec<String>,
     /// Further options of the gateway.
     pub gateway_options: Vec<String>,
+    /// Waits only until the vault listens: it is to stay sealed.
+    pub sealed: bool,
     /// What both log. `info` unless given.
     pub log_filter: Option<String>,
     /// Keeps the database in memory if the machine can: for tests of many thousand writes,
@@ -250,7 +252,8 @@ pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
     }
     options.extend(["--keyring".into(), folder.join("keyring").into()]);
     options.extend(setup.vault_options.iter().map(OsString::from));
-    Process::start("key-vault", options, &setup.vault_environment, folder, setup.log_filter.as_deref()).await
+    let until = if setup.sealed { "listening" } else { "serving" };
+    Process::start("key-vault", options, &setup.vault_environment, folder, setup.log_filter.as_deref(), until).await
 }
 
 /// Starts a gateway between a vault and providers at one URL.
@@ -265,7 +268,7 @@ pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &S
         options.extend([option.into(), format!("{provider}/{path}").into()]);
     }
     options.extend(setup.gateway_options.iter().map(OsString::from));
-    Process::start("chat-gateway", options, &[], folder, setup.log_filter.as_deref()).await
+    Process::start("chat-gateway", options, &[], folder, setup.log_filter.as_deref(), "serving").await
 }
 
 fn channel(url: &str) -> Result<Channel> {

@@ -38,7 +38,7 @@ pub const PASSWORD: &str = "pg-MARKED-password-0123456789";
 const VERSION_MIN: u32 = 15;
 
 /// A start, a stop or a promotion takes less than a second on an idle machine.
-const CHANGE_MAX: Duration = Duration::from_secs(60);
+const CHANGE_MAX: Duration = Duration::from_mins(1);
 
 /// How often the state of a server is looked at while it changes.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -47,13 +47,14 @@ impl Log {
 }
 
 impl Process {
-    /// Starts a service on a port of the system's choice, and waits until it serves.
+    /// Starts a service on a port of the system's choice, and waits until it says `until`.
     pub(crate) async fn start(
         service: &str,
         options: Vec<OsString>,
         environment: &[(String, String)],
         folder: &Path,
         log_filter: Option<&str>,
+        until: &'static str,
     ) -> Result<Self> {
         let mut child = command(service)
             .args(options)
@@ -71,7 +72,7 @@ impl Process {
         let (address_found, mut address) = watch::channel(String::new());
         let (end, ended) = watch::channel(false);
         let stderr = child.stderr.take().context("stderr is piped")?;
-        tokio::spawn(follow(stderr, log.clone(), Some(address_found), Some(end)));
+        tokio::spawn(follow(stderr, log.clone(), Some((until, address_found)), Some(end)));
         let stdout = child.stdout.take().context("stdout is piped")?;
         tokio::spawn(follow(stdout, log.clone(), None, None));
         // The sender goes with the log: a process that ends before it serves is not waited for.
@@ -156,7 +157,7 @@ fn binary(name: &str) -> PathBuf {
 async fn follow(
     output: impl AsyncRead + Unpin,
     log: Log,
-    address: Option<watch::Sender<String>>,
+    address: Option<(&'static str, watch::Sender<String>)>,
     end: Option<watch::Sender<bool>>,
 ) {
     #[derive(Deserialize)]
@@ -168,9 +169,9 @@ async fn follow(
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         log.push(&line);
-        let Some(address) = &address else { continue };
+        let Some((until, address)) = &address else { continue };
         if let Ok(serving) = serde_json::from_str::<Serving>(&line)
-            && serving.message == "serving"
+            && serving.message == *until
         {
             address.send_replace(serving.address);
         }

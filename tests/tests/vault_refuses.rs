@@ -1,19 +1,25 @@
 //! What the vault does not take: bad input, by name of the field; links that must never
-//! be, by the schema itself; keyrings that do not fit, before it serves.
+//! be, by the schema itself; keyrings that do not fit, until the right one is back.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
     keyvault::{
-        ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, CreateApiKeyRequest, GetApiKeyRequest, KeyMaterial,
-        ListApiKeysRequest, ResolveKeyRequest, UpdateApiKeyRequest,
+        ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, CreateApiKeyRequest, GetApiKeyRequest,
+        GetSealStatusRequest, KeyMaterial, ListApiKeysRequest, ResolveKeyRequest, UpdateApiKeyRequest,
+        key_resolution_service_client::KeyResolutionServiceClient, vault_admin_service_client::VaultAdminServiceClient,
     },
     types::Provider,
 };
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection};
 use system_tests::{Links, ORGANIZATION, Setup, Storage, System, answer::Failure, start_vault};
-use tonic::Code;
+use tokio::time::Instant;
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 fn create() -> CreateApiKeyRequest {
     CreateApiKeyRequest {
@@ -267,19 +273,25 @@ async fn a_row_that_does_not_open_harms_its_own_key_only() {
 }
 
 #[tokio::test]
-async fn a_keyring_that_does_not_fit_refuses_to_serve_and_says_why() {
+async fn a_vault_whose_keyring_does_not_fit_waits_and_says_why() {
     let mut system = System::start().await;
-    system.add_key(Provider::Openai, "sk-1", Links::default()).await;
-    let folder = tempfile::tempdir().expect("a folder");
+    system.add_key(Provider::Openai, "sk-1", Links { default: true, profiles: &[] }).await;
     let keyring = system.folder().join("keyring");
     let good = fs::read_to_string(&keyring).expect("the keyring");
     let id = good.lines().find_map(|line| line.strip_prefix("primary: ")).expect("a primary").to_owned();
-    let setup = Setup { vault_options: vec![format!("--database-url={}", system.database_url())], ..Setup::default() };
-    let (status, _) = system.vault.stop().await;
-    assert!(status.success());
     let random = BASE64_STANDARD.encode((0..32).map(|n: u8| n.wrapping_mul(37).wrapping_add(11)).collect::<Vec<_>>());
     let weak = BASE64_STANDARD.encode([7; 32]);
-    let path = folder.path().join("keyring");
+    let database = format!("--database-url={}", system.database_url());
+    let folder = system.folder().to_owned();
+    assert!(system.vault.stop().await.0.success());
+
+    fs::remove_file(&keyring).expect("the keyring is lost");
+    let setup = Setup { sealed: true, vault_options: vec![database], ..Setup::default() };
+    let vault = start_vault(&folder, &setup).await.expect("it listens");
+    let mut admin = VaultAdminServiceClient::connect(vault.url()).await.expect("a connection");
+    let mut resolution = KeyResolutionServiceClient::connect(vault.url()).await.expect("a connection");
+    let channel = Endpoint::from_shared(vault.url()).expect("a URL").connect_lazy();
+    let mut health = HealthClient::new(channel);
     for (text, mode, reason) in [
         (None, 0o600, "cannot be read"),
         (Some(String::new()), 0o600, "names no `primary`"),
@@ -289,15 +301,45 @@ async fn a_keyring_that_does_not_fit_refuses_to_serve_and_says_why() {
         (Some(format!("primary: {id}\n{id}: short\n")), 0o600, "not 32 bytes"),
         (Some(good.clone()), 0o644, "chmod o-rwx"),
     ] {
-        let _ = fs::remove_file(&path);
         if let Some(text) = text {
-            write(&path, &text, mode);
+            let _ = fs::remove_file(&keyring);
+            write(&keyring, &text, mode);
         }
-        let problem = start_vault(folder.path(), &setup).await.expect_err("refused").to_string();
-        assert!(problem.contains(reason), "{reason} is not in {problem}");
+        until("the vault says why", async || {
+            let status = admin.get_seal_status(GetSealStatusRequest {}).await.expect("it answers").into_inner();
+            status.sealed && status.reason.contains(reason)
+        })
+        .await;
+        let refused = resolution.resolve_key(default_key()).await.expect_err("no keys are served");
+        let refused = Failure::from(refused);
+        assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "VAULT_SEALED"));
+        assert_eq!(serving(&mut health).await, ServingStatus::NotServing);
     }
-    write(&path, &good, 0o600);
-    start_vault(folder.path(), &setup).await.expect("the right keyring serves, unharmed by the wrong ones");
+    write(&keyring, &good, 0o600);
+    until("the right keyring unseals, unharmed by the wrong ones", async || {
+        resolution.resolve_key(default_key()).await.is_ok()
+    })
+    .await;
+    assert_eq!(serving(&mut health).await, ServingStatus::Serving);
+}
+
+fn default_key() -> ResolveKeyRequest {
+    let provider = Provider::Openai.into();
+    ResolveKeyRequest { organization_id: ORGANIZATION.to_owned(), profile_id: None, provider }
+}
+
+async fn serving(health: &mut HealthClient<Channel>) -> ServingStatus {
+    let request = HealthCheckRequest { service: "archestra.keyvault.v1.KeyResolutionService".to_owned() };
+    health.check(request).await.expect("health is answered").into_inner().status()
+}
+
+/// Asks again until it is so, for ten seconds.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

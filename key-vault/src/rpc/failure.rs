@@ -131,10 +131,13 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("replicas", listed(&replicas)),
         E::NoPendingKek => failure(Code::FailedPrecondition, Reason::NoPendingKek)
             .says("No key encryption key waits to be promoted. Add one first."),
-        E::Manager { kind, source } => failure(Code::Unavailable, Reason::SecretsManagerUnavailable)
-            .says(format!("The secrets manager {kind:?} did not do its work: {source}. Stored keys open all the same."))
-            .with("secrets_manager", kind)
-            .caused_by(source),
+        E::Manager { kind, source } => {
+            let failure = failure(Code::Unavailable, Reason::SecretsManagerUnavailable)
+                .says(format!("The secrets manager {kind:?} failed: {source}. Stored keys open all the same."))
+                .with("secrets_manager", kind);
+            let failure = if source.is_transient() { failure.retry_after(STORE_RETRY) } else { failure };
+            failure.caused_by(source)
+        }
         E::ManagerNotEverywhere { kind, replicas } => {
             failure(Code::FailedPrecondition, Reason::SecretsManagerNotEverywhere)
                 .says(format!(
@@ -153,6 +156,7 @@ fn of_store(error: store::Error) -> Failure {
         store::Error::NotSetUp => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The vault is not set up yet. Try again.")
             .retry_after(STORE_RETRY),
+        store::Error::CommitUnknown(_) => outcome_unknown().caused_by(error),
         store::Error::Database(_) | store::Error::Damaged(_) | store::Error::Silent => {
             store_unavailable().says("The key store is unavailable. Try again.").caused_by(error)
         }
@@ -162,7 +166,10 @@ fn of_store(error: store::Error) -> Failure {
 /// The failure of a call that may have happened all the same.
 fn outcome_unknown() -> Failure {
     store_unavailable()
-        .says("The key store did not answer in time. Whether a change was made is not known: repeat it with the same request_id.")
+        .says(
+            "The key store was lost while it committed, or did not answer in time: a change has happened whole or not \
+             at all. Repeat it with the same request_id, and it happens once.",
+        )
         .with("outcome", "unknown")
 }
 

@@ -90,6 +90,11 @@ impl Kek {
     }
 
     pub(super) fn unwrap(&self, wrapped: &Wrapped<'_>, aad: &AssociatedData) -> Result<Bits256, Error> {
+        // The name in a blob is not encrypted. Where it does not choose the key, as for a
+        // canary, it must still be the right one.
+        if wrapped.key_id != self.id {
+            return Err(Error::NotAuthentic);
+        }
         wrapped.unwrap(&self.key, aad)
     }
 }

@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Error, Result, Store, Tx,
+    Error, Result, Store, Tx, commit,
     entity::{change, request, secret, vault_meta},
     row,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Remembered {
 impl Store {
     /// Where the history stands, or `None` in a new database.
     pub(crate) async fn position(&self) -> Result<Option<Position>> {
-        let row = vault_meta::Entity::find_by_id(1).one(&self.read).await?;
+        let row = vault_meta::Entity::find_by_id(1).one(&self.reader().await?).await?;
         Ok(row.map(|row| Position {
             epoch: row.epoch.unwrap_or(row.vault_id),
             revision: row.revision,
@@ -51,48 +51,51 @@ impl Store {
             .filter(change::Column::Revision.gt(after))
             .order_by_asc(change::Column::Revision)
             .limit(limit)
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         rows.into_iter().map(stored).collect()
     }
 
-    /// Forgets the oldest changes, a limited number of them, until `kept` are left. First it
-    /// says so, then it does it: nobody is told of a gap as if it were none.
+    /// Forgets the oldest changes, a limited number of them, until `kept` are left.
     pub(crate) async fn compact(&self, kept: i64) -> Result<()> {
         let Some(position) = self.position().await? else { return Ok(()) };
         let Position { revision, compacted, .. } = position;
         let floor = Ord::clamp(revision - kept, compacted, compacted + DELETED_AT_ONCE);
-        if floor > compacted {
-            vault_meta::Entity::update_many()
-                .col_expr(vault_meta::Column::CompactedRevision, Expr::value(floor))
-                .filter(vault_meta::Column::CompactedRevision.lt(floor))
-                .exec(&self.write)
-                .await?;
+        if floor == compacted {
+            return Ok(());
         }
-        change::Entity::delete_many().filter(change::Column::Revision.lte(floor)).exec(&self.write).await?;
-        Ok(())
+        let tx = self.transaction().await?;
+        vault_meta::Entity::update_many()
+            .col_expr(vault_meta::Column::CompactedRevision, Expr::value(floor))
+            .filter(vault_meta::Column::CompactedRevision.lt(floor))
+            .exec(&tx)
+            .await?;
+        change::Entity::delete_many().filter(change::Column::Revision.lte(floor)).exec(&tx).await?;
+        commit(tx).await
     }
 
     /// Begins a new history after the database was restored: nobody can resume from what
     /// they saw before.
     pub(crate) async fn begin_epoch(&self, epoch: Uuid) -> Result<()> {
+        let tx = self.transaction().await?;
         let changed = vault_meta::Entity::update_many()
             .col_expr(vault_meta::Column::Epoch, Expr::value(epoch))
             .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
             .col_expr(vault_meta::Column::CompactedRevision, Expr::col(vault_meta::Column::Revision).add(1))
             .col_expr(vault_meta::Column::KekRevision, Expr::col(vault_meta::Column::KekRevision).add(1))
-            .exec(&self.write)
+            .exec(&tx)
             .await?;
-        if changed.rows_affected == 1 { Ok(()) } else { Err(Error::NotSetUp) }
+        if changed.rows_affected == 1 { commit(tx).await } else { Err(Error::NotSetUp) }
     }
 
     /// Forgets requests that nobody may repeat any more.
-    pub(crate) async fn forget_requests(&self) -> Result<u64> {
-        let gone = request::Entity::delete_many()
+    pub(crate) async fn forget_requests(&self) -> Result<()> {
+        let tx = self.transaction().await?;
+        request::Entity::delete_many()
             .filter(request::Column::CreateTime.lt(row::now() - REMEMBERED_FOR))
-            .exec(&self.write)
+            .exec(&tx)
             .await?;
-        Ok(gone.rows_affected)
+        commit(tx).await
     }
 
     /// Keys whose kept previous version has had its time, at most `limit`.
@@ -103,7 +106,7 @@ impl Store {
             .filter(secret::Column::KeepUntil.lt(row::now()))
             .limit(limit)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         let parsed = |(organization, provider, id): (String, String, Uuid)| {
             Ok((row::organization(organization)?, row::provider(&provider)?, KeyId(id)))

@@ -1,32 +1,41 @@
-//! Connecting and migrating: where SQLite and PostgreSQL differ.
+//! Connecting: where SQLite and PostgreSQL differ.
+//!
+//! Nothing here prints a password. What goes wrong is said once, with what to change.
 
-use std::{
-    fs::{self, File, TryLockError},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod postgres;
+mod sqlite;
 
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DbBackend, DbErr, Statement};
-use sea_orm_migration::MigratorTrait as _;
+use std::{path::PathBuf, time::Duration};
 
-use super::{Store, migration::Migrator};
+use sea_orm::{ConnectOptions, DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait as _};
 
-/// How long a call waits for a free connection before it fails as unavailable.
-const ACQUIRE_MAX: Duration = Duration::from_secs(5);
+use super::{Cause, Store, migration};
+pub(super) use postgres::LOCK_MAX;
+use postgres::Role;
 
-/// How long SQLite waits for another connection's lock. Writers of one process take
-/// turns before they reach it.
-const BUSY_MAX_MS: u32 = 5_000;
+/// How long a call waits for a free connection before it fails as unavailable, and how long
+/// a vault that starts waits for its database.
+pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
-/// Readers of SQLite: resolves are short, and more threads than cores only queue.
-const SQLITE_READERS: u32 = 8;
+/// Where the database is, and what stands before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub(crate) url: &'a str,
+    /// What stands between the vault and PostgreSQL.
+    pub(crate) pooler: Pooler,
+    /// Where the schema is changed, if elsewhere.
+    pub(crate) migration_url: Option<&'a str>,
+}
 
-/// Connections of one replica to PostgreSQL, whose default limit is 100 in all.
-const POSTGRES_CONNECTIONS: u32 = 16;
-
-/// The first version without the corruption of a WAL that is reset under a reader.
-const SQLITE_VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+/// What stands between the vault and PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pooler {
+    /// Nothing, or something that keeps a session on one connection of the server.
+    None,
+    /// Something that may give the connection away after each transaction.
+    Transaction,
+}
 
 /// Why there is no database to work with. The text says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +46,9 @@ pub(crate) enum ConnectError {
     /// The path would be read otherwise by SQLite than by us.
     #[error("--database-url sqlite:{0} is refused: it must be a plain path of a file, without // in front and : ? # %")]
     Path(String),
+    /// The URL of a PostgreSQL database has a mistake.
+    #[error("the URL of the PostgreSQL database is refused: {0}")]
+    Url(String),
     /// The folder or the file of an SQLite database cannot be used.
     #[error("the database file {path} cannot be used")]
     File {
@@ -49,11 +61,35 @@ pub(crate) enum ConnectError {
     #[error("the database {0} is in use by another key-vault; one SQLite file serves one process")]
     InUse(PathBuf),
     /// The server does not answer, or refuses.
-    #[error("the database cannot be reached")]
-    Unreachable(#[source] DbErr),
-    /// The schema could not be brought up to date.
-    #[error("the database's schema cannot be migrated")]
-    NotMigrated(#[source] DbErr),
+    #[error("the database {server} cannot be used; {advice}")]
+    Unreachable {
+        /// Where: never with a password.
+        server: String,
+        /// What to look at.
+        advice: &'static str,
+        /// What was said.
+        source: Cause,
+    },
+    /// The server is too old.
+    #[error("the database {server} is PostgreSQL {version}; 15 or newer is needed")]
+    OldPostgres {
+        /// Where.
+        server: String,
+        /// Which.
+        version: String,
+    },
+    /// The schema could not be brought up to date. Nothing of the change is left.
+    #[error("the database's schema cannot be brought up to date")]
+    NotMigrated(#[source] Cause),
+    /// Another process holds the schema for too long.
+    #[error(
+        "another process has been changing the database's schema for {} s: wait for it, or look for it in pg_locks",
+        migration::LOCK_MAX.as_secs()
+    )]
+    Migrating,
+    /// What was migrated is not what is served.
+    #[error("--migration-database-url leads to another database or schema than --database-url")]
+    OtherDatabase,
     /// A later version of the vault has been here.
     #[error("the database's schema has step {0:?}, which this version does not know: run the newer version")]
     NewerSchema(String),
@@ -62,100 +98,89 @@ pub(crate) enum ConnectError {
     OldSqlite(String),
 }
 
+impl From<DbErr> for ConnectError {
+    /// Of statements about the schema; what fails before them has errors of its own.
+    fn from(error: DbErr) -> Self {
+        Self::NotMigrated(Cause::from(&error))
+    }
+}
+
 impl Store {
-    /// Connects to the database at `url` and brings its schema up to date.
+    /// Connects to a database and brings its schema up to date.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], before anything was changed unless a migration itself failed.
-    pub(crate) async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let store = if let Some(path) = url.strip_prefix("sqlite:") {
-            if path.is_empty() || path.starts_with("//") || path.contains([':', '?', '#', '%']) {
-                return Err(ConnectError::Path(path.to_owned()));
+    /// [`ConnectError`]. Nothing was changed, also if a step of the schema failed.
+    pub(crate) async fn connect(place: &Place<'_>) -> Result<Self, ConnectError> {
+        let store = if let Some(path) = place.url.strip_prefix("sqlite:") {
+            sqlite::open(path).await?
+        } else if is_postgres(place.url) {
+            let options = postgres::options(place.url, place.pooler)?;
+            postgres::probe(&options).await?;
+            Self {
+                read: postgres::pool(&options, Role::Reader, place.pooler).await?,
+                write: postgres::pool(&options, Role::Writer, place.pooler).await?,
+                pooler: place.pooler,
+                _owner: None,
             }
-            Self::open_file(Path::new(path)).await?
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let mut options = quiet(url);
-            options.max_connections(POSTGRES_CONNECTIONS);
-            let pool = Database::connect(options).await.map_err(ConnectError::Unreachable)?;
-            Self { read: pool.clone(), write: pool, _owner: None }
         } else {
             // A URL may hold a password: only its scheme is repeated.
-            let scheme = url.split(':').next().unwrap_or_default();
+            let scheme = place.url.split(':').next().unwrap_or_default();
             return Err(ConnectError::Scheme(format!("{scheme}:…")));
         };
-        store.migrate().await?;
+        store.migrate(place).await?;
         Ok(store)
     }
 
-    async fn open_file(path: &Path) -> Result<Self, ConnectError> {
-        let owner = claim(path)?;
-        let url = format!("sqlite:{}?mode=rwc", path.display());
-        // One writer: others would only wait for its lock, and be refused in the end.
-        let mut options = sqlite(&url);
-        options.max_connections(1).min_connections(1);
-        let write = Database::connect(options).await.map_err(ConnectError::Unreachable)?;
-        check_sqlite_version(&write).await?;
-        let mut options = sqlite(&url);
-        options.max_connections(SQLITE_READERS);
-        let read = Database::connect(options).await.map_err(ConnectError::Unreachable)?;
-        Ok(Self { read, write, _owner: Some(owner) })
-    }
-
-    async fn migrate(&self) -> Result<(), ConnectError> {
-        let applied = self.applied_steps().await.map_err(ConnectError::NotMigrated)?;
-        let known: Vec<_> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
-        if let Some(unknown) = applied.into_iter().find(|step| !known.contains(step)) {
-            return Err(ConnectError::NewerSchema(unknown));
+    /// Applies what is pending. A current schema is only read, so that a vault of this
+    /// version can start beside one of the version before or after.
+    async fn migrate(&self, place: &Place<'_>) -> Result<(), ConnectError> {
+        if migration::pending(&self.reader().await?).await?.is_empty() {
+            return Ok(());
         }
-        Migrator::up(&self.write, None).await.map_err(ConnectError::NotMigrated)
+        let steps = match place.migration_url.filter(|_| is_postgres(place.url)) {
+            None => migration::apply(&self.write, self.pooler).await?,
+            Some(url) => {
+                let options = postgres::options(url, Pooler::None)?;
+                postgres::probe(&options).await?;
+                let direct = postgres::pool(&options, Role::Migration, Pooler::None).await?;
+                let steps = migration::apply(&direct, Pooler::None).await;
+                let _ = direct.close().await;
+                steps?
+            }
+        };
+        if !steps.is_empty() {
+            tracing::info!(steps = steps.join(", "), "the schema of the database was brought up to date");
+        }
+        let still = migration::pending(&self.reader().await?).await?;
+        if still.is_empty() { Ok(()) } else { Err(ConnectError::OtherDatabase) }
     }
 
-    async fn applied_steps(&self) -> Result<Vec<String>, DbErr> {
-        Migrator::install(&self.write).await?;
-        let backend = self.write.get_database_backend();
-        let query = Statement::from_string(backend, "SELECT version FROM seaql_migrations");
-        let rows = self.write.query_all_raw(query).await?;
-        rows.into_iter().map(|row| row.try_get("", "version")).collect()
+    /// What reads go to. Behind a pooler it is a transaction, which keeps one connection of
+    /// the server: sqlx prepares a statement and runs it in two messages, and between two
+    /// transactions the second may reach another connection than the first.
+    pub(super) async fn reader(&self) -> Result<DatabaseExecutor<'_>, DbErr> {
+        match self.pooler {
+            Pooler::None => Ok(DatabaseExecutor::Connection(&self.read)),
+            Pooler::Transaction => {
+                let tx = self.read.begin().await?;
+                postgres::begin(&tx, Role::Reader).await?;
+                Ok(DatabaseExecutor::OwnedTransaction(tx))
+            }
+        }
+    }
+
+    /// Makes a new write transaction fit for what stands before the database.
+    pub(super) async fn begun(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        match self.pooler {
+            Pooler::None => Ok(()),
+            Pooler::Transaction => postgres::begin(tx, Role::Writer).await,
+        }
     }
 }
 
-/// Takes the exclusive lock beside the file, so that a second process is told instead of
-/// sharing it. The lock goes with the process.
-fn claim(path: &Path) -> Result<File, ConnectError> {
-    let unusable = |source| ConnectError::File { path: path.to_owned(), source };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(unusable)?;
-    }
-    let mut private = File::options();
-    private.create(true).append(true).mode(0o600);
-    // Made here and not by SQLite, so that nobody else can read it.
-    private.open(path).map_err(unusable)?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = private.open(name).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(ConnectError::InUse(path.to_owned())),
-        Err(TryLockError::Error(source)) => Err(unusable(source)),
-    }
-}
-
-fn sqlite(url: &str) -> ConnectOptions {
-    let mut options = quiet(url);
-    // There is no network between us and a file.
-    options.test_before_acquire(false);
-    options.map_sqlx_sqlite_opts(|options| {
-        options
-            .pragma("journal_mode", "WAL")
-            // An acknowledged write survives a power cut.
-            .pragma("synchronous", "FULL")
-            .pragma("foreign_keys", "ON")
-            // Destroyed keys are overwritten, not only forgotten.
-            .pragma("secure_delete", "ON")
-            .pragma("busy_timeout", BUSY_MAX_MS.to_string())
-    });
-    options
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
 /// Options that keep statements out of logs and spans.
@@ -163,14 +188,4 @@ fn quiet(url: &str) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options.sqlx_logging(false).record_stmt_in_spans(false).acquire_timeout(ACQUIRE_MAX).connect_timeout(ACQUIRE_MAX);
     options
-}
-
-async fn check_sqlite_version(db: &sea_orm::DatabaseConnection) -> Result<(), ConnectError> {
-    let query = Statement::from_string(DbBackend::Sqlite, "SELECT sqlite_version() AS version");
-    let row = db.query_one_raw(query).await.map_err(ConnectError::Unreachable)?;
-    let version: String =
-        row.map(|row| row.try_get("", "version")).transpose().map_err(ConnectError::Unreachable)?.unwrap_or_default();
-    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    if (next(), next(), next()) < SQLITE_VERSION_MIN { Err(ConnectError::OldSqlite(version)) } else { Ok(()) }
 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use chrono::{DateTime, Duration, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, Condition, DatabaseTransaction, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
+    ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use uuid::Uuid;
 
 use super::{
-    Error, Meta, Result, SealedVersion, Store, Tx,
+    Error, Meta, Result, SealedVersion, Store, Tx, commit,
     entity::{kek, replica, rewrap, secret, vault_meta},
     row,
 };
@@ -61,7 +61,7 @@ pub(crate) struct Rewrap {
 impl Store {
     /// All KEKs, oldest first.
     pub(crate) async fn keks(&self) -> Result<Vec<StoredKek>> {
-        let rows = kek::Entity::find().order_by_asc(kek::Column::CreateTime).all(&self.read).await?;
+        let rows = kek::Entity::find().order_by_asc(kek::Column::CreateTime).all(&self.reader().await?).await?;
         Ok(rows.into_iter().map(stored_kek).collect())
     }
 
@@ -73,7 +73,7 @@ impl Store {
             .column_as(secret::Column::ApiKeyId.count(), "needed")
             .group_by(secret::Column::KekId)
             .into_tuple()
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         Ok(rows.into_iter().collect())
     }
@@ -87,21 +87,23 @@ impl Store {
             kek_ids: Set(replica.kek_ids.join(" ")),
             managers: Set(replica.managers.join(" ")),
         };
+        let tx = self.transaction().await?;
         Entity::insert(row)
             .on_conflict(
                 OnConflict::column(Column::ReplicaId)
                     .update_columns([Column::SeenTime, Column::KekIds, Column::Managers])
                     .to_owned(),
             )
-            .exec_without_returning(&self.write)
+            .exec_without_returning(&tx)
             .await?;
-        Ok(())
+        commit(tx).await
     }
 
     /// Takes a replica out: it stops.
     pub(crate) async fn sign_off(&self, id: Uuid) -> Result<()> {
-        replica::Entity::delete_by_id(id).exec(&self.write).await?;
-        Ok(())
+        let tx = self.transaction().await?;
+        replica::Entity::delete_by_id(id).exec(&tx).await?;
+        commit(tx).await
     }
 
     /// The replicas that are alive.
@@ -109,25 +111,24 @@ impl Store {
         let rows = replica::Entity::find()
             .filter(replica::Column::SeenTime.gte(row::now() - ALIVE_FOR))
             .order_by_asc(replica::Column::ReplicaId)
-            .all(&self.read)
+            .all(&self.reader().await?)
             .await?;
         Ok(rows.into_iter().map(stored_replica).collect())
     }
 
     /// Forgets replicas that have been gone for long.
     pub(crate) async fn forget_replicas(&self) -> Result<()> {
-        replica::Entity::delete_many()
-            .filter(replica::Column::SeenTime.lt(row::now() - GONE_FOR))
-            .exec(&self.write)
-            .await?;
-        Ok(())
+        let tx = self.transaction().await?;
+        replica::Entity::delete_many().filter(replica::Column::SeenTime.lt(row::now() - GONE_FOR)).exec(&tx).await?;
+        commit(tx).await
     }
 
     /// How far the wrapping with `primary` is.
     pub(crate) async fn rewrap(&self, primary: &str) -> Result<Rewrap> {
-        let row = rewrap::Entity::find_by_id(primary).one(&self.read).await?;
-        let total = secret::Entity::find().count(&self.read).await?;
-        let remaining = secret::Entity::find().filter(secret::Column::KekId.ne(primary)).count(&self.read).await?;
+        let row = rewrap::Entity::find_by_id(primary).one(&self.reader().await?).await?;
+        let total = secret::Entity::find().count(&self.reader().await?).await?;
+        let remaining =
+            secret::Entity::find().filter(secret::Column::KekId.ne(primary)).count(&self.reader().await?).await?;
         Ok(Rewrap {
             total: i64::try_from(total).unwrap_or(i64::MAX),
             remaining: i64::try_from(remaining).unwrap_or(i64::MAX),
@@ -144,27 +145,30 @@ impl Store {
             .add(Column::Worker.is_null())
             .add(Column::Worker.eq(worker))
             .add(Column::LeaseUntil.lt(now));
+        let tx = self.transaction().await?;
         let taken = rewrap::Entity::update_many()
             .col_expr(Column::Worker, Expr::value(worker))
             .col_expr(Column::LeaseUntil, Expr::value(now + REWRAP_LEASE))
             .filter(Column::KekId.eq(primary))
             .filter(free)
-            .exec(&self.write)
+            .exec(&tx)
             .await?;
+        commit(tx).await?;
         Ok(taken.rows_affected == 1)
     }
 
     /// Ends a replica's turn, and says how many versions it could not open.
     pub(crate) async fn end_rewrap(&self, primary: &str, worker: Uuid, failed: i64) -> Result<()> {
         use rewrap::Column;
+        let tx = self.transaction().await?;
         rewrap::Entity::update_many()
             .col_expr(Column::Worker, Expr::value(None::<Uuid>))
             .col_expr(Column::FailedCount, Expr::value(failed))
             .filter(Column::KekId.eq(primary))
             .filter(Column::Worker.eq(worker))
-            .exec(&self.write)
+            .exec(&tx)
             .await?;
-        Ok(())
+        commit(tx).await
     }
 
     /// Sealed versions under other KEKs than `primary`, in the order of their keys, at most
@@ -177,7 +181,7 @@ impl Store {
     ) -> Result<Vec<SealedVersion>> {
         let mut query = super::versions_after(after).filter(secret::Column::KekId.ne(primary));
         query = query.limit(limit);
-        query.all(&self.read).await?.into_iter().map(row::sealed_version).collect()
+        query.all(&self.reader().await?).await?.into_iter().map(row::sealed_version).collect()
     }
 
     /// Begins a transaction over the KEKs. No other one, and no change of keys, runs beside
@@ -208,7 +212,7 @@ pub(crate) struct KekTx {
 impl KekTx {
     /// Makes everything permanent.
     pub(crate) async fn commit(self) -> Result<()> {
-        Ok(self.tx.commit().await?)
+        commit(self.tx).await
     }
 
     /// Writes what stands once in the database. False if another replica was first.
@@ -226,10 +230,11 @@ impl KekTx {
         let inserted = vault_meta::Entity::insert(row)
             .on_conflict(OnConflict::column(vault_meta::Column::Id).do_nothing().to_owned())
             .exec_without_returning(&self.tx)
-            .await?;
-        if inserted == 0 {
+            .await;
+        if matches!(inserted, Ok(0) | Err(DbErr::RecordNotInserted)) {
             return Ok(false);
         }
+        inserted?;
         let kek = kek::ActiveModel { state: Set(PRIMARY.to_owned()), ..new_kek(first, self.now) };
         kek::Entity::insert(kek).exec_without_returning(&self.tx).await?;
         Ok(true)

@@ -28,10 +28,14 @@ pub(super) enum UnsealError {
     #[error("the database cannot be read")]
     Store(#[from] store::Error),
     /// A new database cannot be set up.
-    #[error("the first key encryption key of this new database cannot be made")]
+    #[error(
+        "this new database cannot be set up: it needs a keyring (`key-vault keyring init` makes one) or a secrets manager that answers"
+    )]
     FirstKek(#[source] KekError),
     /// A KEK cannot be used.
-    #[error("the keys of this database cannot be opened: they need the secrets manager they were set up with")]
+    #[error(
+        "the keys of this database cannot be opened: it needs the keyring or the secrets manager that it was set up with"
+    )]
     Kek(#[from] KekError),
     /// Sealed keys need a KEK that the database does not have.
     #[error("{count} sealed keys need key encryption key {kek_id:?}, which the database does not have")]
