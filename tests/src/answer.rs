@@ -76,6 +76,12 @@ impl Failure {
         format!("{:?} {}", self.code, self.reason)
     }
 
+    /// Whether what was asked may have happened all the same: the connection failed and not
+    /// the vault, or the vault lost its database while it committed.
+    pub fn may_have_happened(&self) -> bool {
+        self.reason.is_empty() || self.value("outcome") == "unknown"
+    }
+
     /// A value of the metadata. Empty if there is none.
     pub fn value(&self, name: &str) -> &str {
         self.metadata.get(name).map(String::as_str).unwrap_or_default()

@@ -10,9 +10,14 @@
 pub mod answer;
 pub mod fake_provider;
 pub mod fixtures;
+pub mod history;
+pub mod mutation;
 pub mod openbao;
 pub mod postgres;
 mod process;
+pub mod replicas;
+pub mod soak;
+pub mod watcher;
 
 use std::{ffi::OsString, path::Path};
 
@@ -32,12 +37,13 @@ use tonic::transport::{Channel, Endpoint};
 pub use fake_provider::FakeProvider;
 pub use postgres::{PgBouncer, Postgres};
 pub use process::{Process, command};
+pub use replicas::Replicas;
 
 /// The organization that most tests speak of.
 pub const ORGANIZATION: &str = "acme";
 
 /// How a system differs from the usual one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Variables of the vault's environment.
     pub vault_environment: Vec<(String, String)>,
@@ -157,9 +163,7 @@ impl System {
     ///
     /// Says which part did not start, with what it logged.
     pub async fn try_with(setup: Setup) -> Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let in_memory = setup.folder_in_memory && memory.is_dir();
-        let folder = if in_memory { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
+        let folder = folder(&setup)?;
         let provider = FakeProvider::start().await?;
         let vault = start_vault(folder.path(), &setup).await?;
         let gateway = start_gateway(folder.path(), &vault.url(), &provider.url(), &setup).await?;
@@ -228,6 +232,13 @@ pub struct Links<'a> {
     pub default: bool,
     /// The profiles that get it.
     pub profiles: &'a [&'a str],
+}
+
+/// A folder of its own, in memory if the setup asks for it and the machine has it.
+fn folder(setup: &Setup) -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let in_memory = setup.folder_in_memory && memory.is_dir();
+    Ok(if in_memory { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
 }
 
 /// Starts a vault in `folder`.

@@ -101,12 +101,33 @@ impl Process {
 
     /// Asks it to stop, waits until it has, and returns how it ended and all it wrote.
     pub async fn stop(mut self) -> (ExitStatus, String) {
-        let stopped = Command::new("kill").arg("-TERM").arg(self.id().to_string()).status().await;
-        assert!(stopped.is_ok_and(|status| status.success()), "SIGTERM is sent");
+        self.signal("TERM").await;
         let status =
             timeout(STOP_MAX, self.child.wait()).await.expect("it stops in time").expect("its status is known");
         self.ended.wait_for(|ended| *ended).await.expect("its log ends");
         (status, self.log.text())
+    }
+
+    /// Ends it at once, as a crash would (SIGKILL), and returns all it wrote.
+    pub async fn kill(mut self) -> String {
+        self.child.kill().await.expect("SIGKILL is sent");
+        self.ended.wait_for(|ended| *ended).await.expect("its log ends");
+        self.log.text()
+    }
+
+    /// Stops it where it is (SIGSTOP) until [`Process::resume`].
+    pub async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    pub async fn resume(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().await;
+        assert!(sent.is_ok_and(|status| status.success()), "SIG{name} is sent");
     }
 }
 
