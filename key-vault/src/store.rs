@@ -7,6 +7,7 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod bounded;
 mod cause;
 mod connection;
 mod entity;
@@ -18,9 +19,8 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use tokio::time::timeout;
@@ -30,6 +30,7 @@ use crate::{
     key::{ApiKey, DisplayName, KeyId, OrganizationId, ProfileId, Provider, Source, State},
     seal::{KekRecord, Sealed},
 };
+use bounded::Bounded;
 pub(crate) use cause::Cause;
 use connection::ACQUIRE_MAX;
 pub(crate) use connection::{Place, Pooler};
@@ -206,6 +207,7 @@ impl Store {
             ..TransactionOptions::default()
         };
         let tx = self.write.begin_with_options(options).await?;
+        let tx = Bounded::from(tx);
         self.begun(&tx).await?;
         vault_meta::Entity::update_many()
             .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
@@ -218,7 +220,7 @@ impl Store {
 /// A write transaction. Sees its own writes.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    tx: DatabaseTransaction,
+    tx: Bounded<'static>,
     now: DateTime<Utc>,
 }
 
@@ -229,7 +231,8 @@ impl Tx {
     ///
     /// [`Error::CommitUnknown`] if it may be permanent all the same.
     pub(crate) async fn commit(self) -> Result<()> {
-        match timeout(COMMIT_MAX, self.tx.commit()).await {
+        let Some(tx) = self.tx.into_transaction() else { return Ok(()) };
+        match timeout(COMMIT_MAX, tx.commit()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if cause::leaves_outcome_unknown(&error) => Err(Error::CommitUnknown(Cause::from(&error))),
             Ok(Err(error)) => Err(error.into()),
