@@ -7,9 +7,9 @@ mod sqlite;
 
 use std::{path::PathBuf, time::Duration};
 
-use sea_orm::{ConnectOptions, DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait as _};
+use sea_orm::{ConnectOptions, DatabaseExecutor, DbErr, TransactionTrait as _};
 
-use super::{Cause, Store, migration};
+use super::{Bounded, Cause, Store, migration};
 pub(super) use postgres::LOCK_MAX;
 use postgres::Role;
 
@@ -159,19 +159,19 @@ impl Store {
     /// What reads go to. Behind a pooler it is a transaction, which keeps one connection of
     /// the server: sqlx prepares a statement and runs it in two messages, and between two
     /// transactions the second may reach another connection than the first.
-    pub(super) async fn reader(&self) -> Result<DatabaseExecutor<'_>, DbErr> {
+    pub(super) async fn reader(&self) -> Result<Bounded<'_>, DbErr> {
         match self.pooler {
-            Pooler::None => Ok(DatabaseExecutor::Connection(&self.read)),
+            Pooler::None => Ok(Bounded::new(DatabaseExecutor::Connection(&self.read))),
             Pooler::Transaction => {
-                let tx = self.read.begin().await?;
+                let tx = Bounded::from(self.read.begin().await?);
                 postgres::begin(&tx, Role::Reader).await?;
-                Ok(DatabaseExecutor::OwnedTransaction(tx))
+                Ok(tx)
             }
         }
     }
 
     /// Makes a new write transaction fit for what stands before the database.
-    pub(super) async fn begun(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    pub(super) async fn begun(&self, tx: &Bounded<'_>) -> Result<(), DbErr> {
         match self.pooler {
             Pooler::None => Ok(()),
             Pooler::Transaction => postgres::begin(tx, Role::Writer).await,
