@@ -24,8 +24,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select, SqliteTransactionMode, Statement, TransactionOptions,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
     sea_query::{Expr, OnConflict},
 };
@@ -137,6 +137,17 @@ impl Store {
     pub(crate) async fn meta(&self) -> Result<Option<Meta>> {
         let row = vault_meta::Entity::find_by_id(1).one(&self.reader().await?).await?;
         Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
+    }
+
+    /// What the clock of the database's server says. `None` where there is no server.
+    pub(crate) async fn clock(&self) -> Result<Option<DateTime<Utc>>> {
+        let reader = self.reader().await?;
+        let backend = reader.get_database_backend();
+        if backend != DbBackend::Postgres {
+            return Ok(None);
+        }
+        let row = reader.query_one_raw(Statement::from_string(backend, "SELECT clock_timestamp() AS now")).await?;
+        Ok(row.map(|row| row.try_get("", "now")).transpose()?)
     }
 
     /// A key with its links.

@@ -114,22 +114,42 @@ impl Store {
     pub(crate) async fn connect(place: &Place<'_>) -> Result<Self, ConnectError> {
         let store = if let Some(path) = place.url.strip_prefix("sqlite:") {
             sqlite::open(path).await?
-        } else if is_postgres(place.url) {
-            let options = postgres::options(place.url, place.pooler)?;
-            postgres::probe(&options).await?;
-            Self {
-                read: postgres::pool(&options, Role::Reader, place.pooler).await?,
-                write: postgres::pool(&options, Role::Writer, place.pooler).await?,
-                pooler: place.pooler,
-                _owner: None,
-            }
         } else {
-            // A URL may hold a password: only its scheme is repeated.
-            let scheme = place.url.split(':').next().unwrap_or_default();
-            return Err(ConnectError::Scheme(format!("{scheme}:…")));
+            Self::connect_postgres(place).await?
         };
         store.migrate(place).await?;
         Ok(store)
+    }
+
+    async fn connect_postgres(place: &Place<'_>) -> Result<Self, ConnectError> {
+        if !is_postgres(place.url) {
+            // A URL may hold a password: only its scheme is repeated.
+            let scheme = place.url.split(':').next().unwrap_or_default();
+            return Err(ConnectError::Scheme(format!("{scheme}:…")));
+        }
+        let options = postgres::options(place.url, place.pooler)?;
+        postgres::probe(&options).await?;
+        Ok(Self {
+            read: postgres::pool(&options, Role::Reader, place.pooler).await?,
+            write: postgres::pool(&options, Role::Writer, place.pooler).await?,
+            pooler: place.pooler,
+            _owner: None,
+        })
+    }
+
+    /// Connects to a database to look at it. Changes nothing, takes no lock, and leaves the
+    /// schema as it is. Returns the steps that the schema lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    pub(crate) async fn look(place: &Place<'_>) -> Result<(Self, Vec<String>), ConnectError> {
+        let store = match place.url.strip_prefix("sqlite:") {
+            Some(path) => sqlite::look(path).await?,
+            None => Self::connect_postgres(place).await?,
+        };
+        let pending = migration::pending(&store.reader().await?).await?;
+        Ok((store, pending.iter().map(|step| step.name().to_owned()).collect()))
     }
 
     /// Applies what is pending. A current schema is only read, so that a vault of this
