@@ -27,7 +27,7 @@ test-sqlite: ## Doctests, which nextest does not run, then all other tests
 	else cargo test --workspace --lib --bins --tests --locked; fi
 
 test-postgres: export SYSTEM_TESTS_DATABASE = postgres
-test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 200
+test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 80
 test-postgres: ## The tests that use the database, on PostgreSQL; those about PostgreSQL itself are in test-sqlite
 	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; $(call need,initdb,apt-get install postgresql); \
 	if command -v cargo-nextest >/dev/null; then cargo nextest run -p system-tests --locked $${CI:+--profile ci} -E '$(on_postgres)'; \

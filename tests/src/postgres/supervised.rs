@@ -13,8 +13,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{LOOK_EVERY, unprivileged};
 
 /// Runs a server, waits for a word or for the end of its input, ends the server, and
-/// removes the folder unless the word was `keep`. The input ends when this process does.
+/// removes the folder unless the word was `keep`. The input ends when this process does. A
+/// signal to the whole group of processes must not end the shell before it has done that.
 const SCRIPT: &str = "\
+trap '' INT TERM HUP
 signal=\"$1\" folder=\"$2\"; shift 2
 \"$@\" </dev/null >>\"$folder/log\" 2>&1 & id=$!
 echo $id

@@ -37,7 +37,7 @@ use forwarder::Forwarder;
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
 /// The vault's limit for a connection, and what a busy machine adds.
-const ACQUIRE_MAX: Duration = Duration::from_secs(7);
+const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 const UNAVAILABLE: &str = "Unavailable STORE_UNAVAILABLE";
 
@@ -492,6 +492,8 @@ async fn a_server_without_a_free_connection_is_unavailable_within_the_limit() {
 
 #[tokio::test]
 async fn no_resolution_waits_behind_writes_that_wait() {
+    /// How long the vault lets a write wait for those before it.
+    const WRITE_LIMIT: Duration = Duration::from_secs(5);
     let Some(server) = Postgres::start().await else { return };
     let (url, folder) = (server.create_database().await, folder().await);
     let vault = vault(folder.path(), &url).await;
@@ -506,22 +508,25 @@ async fn no_resolution_waits_behind_writes_that_wait() {
         while server.sql(USER, waiting).await.expect("locks") == 0 {
             tokio::task::yield_now().await;
         }
-        let since = Instant::now();
+        let mut longest = Duration::ZERO;
         for _ in 0..100 {
+            let since = Instant::now();
             assert_eq!(vault.resolve("before").await.expect("resolved"), "sk-before");
+            longest = longest.max(since.elapsed());
         }
-        since.elapsed()
+        longest
     };
-    let (writes, reads) = tokio::join!(writes, reads);
+    let (writes, longest) = tokio::join!(writes, reads);
     for status in writes.into_iter().map(Result::unwrap_err) {
         assert_eq!(Failure::from(status).class(), UNAVAILABLE);
     }
     let took = since.elapsed();
     // One limit for a connection, and one for the lock.
-    assert!(took < 2 * ACQUIRE_MAX && reads < ACQUIRE_MAX / 2, "{reads:?} of {took:?}");
+    assert!(took < 2 * ACQUIRE_MAX, "{took:?}");
+    assert!(longest < WRITE_LIMIT / 2, "{longest:?}");
     holder.close().await.expect("closed");
     vault.recovers("before").await;
-    println!("100 resolutions took {reads:?} while writes waited for {took:?}");
+    println!("the longest of 100 resolutions took {longest:?} while writes waited for {took:?}");
 }
 
 #[tokio::test]
