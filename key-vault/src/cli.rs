@@ -11,11 +11,14 @@ mod session;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
 use tonic::{Code, Status};
 
-use crate::config::{Cli, Command, ServeOptions};
+use crate::{
+    config::{Cli, Command, Output, ServeOptions},
+    doctor::{self, Verdict},
+};
 use session::Session;
 
 /// Does what the command line asks, and says how it went.
@@ -36,6 +39,17 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => serve(*options).await,
+        Command::Doctor { options, output } => {
+            let findings = doctor::examine(&options).await;
+            match output {
+                Output::Json => output::json_lines(&findings)?,
+                Output::Table => output::findings(&findings),
+            }
+            match findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count() {
+                0 => Ok(()),
+                failed => bail!("{failed} checks failed"),
+            }
+        }
         Command::Migrate { database_url, database } => {
             crate::migrate(&database_url, &database).await?;
             output::note("the schema is up to date");

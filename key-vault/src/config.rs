@@ -53,6 +53,15 @@ impl Cli {
 pub enum Command {
     /// Serve the vault
     Serve(Box<ServeOptions>),
+    /// Check a deployment from inside, with the options of `serve`, and say what to fix
+    Doctor {
+        /// What would be served.
+        #[command(flatten)]
+        options: Box<ServeOptions>,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
     /// Bring the database's schema up to date, and exit
     Migrate {
         /// `sqlite:PATH` or `postgres://…`
@@ -232,6 +241,12 @@ impl ServeOptions {
         let lookup = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Environment::read(lookup, &self.environment_fallback_organizations)
     }
+}
+
+/// Whether a variable of this process' environment has a value.
+pub(crate) fn is_set(name: &str) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
 /// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.

@@ -6,7 +6,8 @@
 //! 2. `vault`: what happens. Knows no transport and no SQL.
 //! 3. `seal`: how keys are encrypted, and what the encryption is bound to.
 //! 4. `store`: how they are kept.
-//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no vault.
+//! 5. `doctor`: what is checked about a deployment before it serves, and after.
+//! 6. `cli`: the client side of the binary. Speaks gRPC, knows no vault.
 //!
 //! Invariants:
 //!
@@ -17,6 +18,7 @@
 mod change;
 mod cli;
 mod config;
+mod doctor;
 mod environment;
 pub mod key;
 mod metrics;

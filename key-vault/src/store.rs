@@ -7,6 +7,7 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod bounded;
 mod cause;
 mod changes;
 mod connection;
@@ -23,7 +24,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait as _,
+    ColumnTrait as _, Condition, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait as _,
     sea_query::{Expr, OnConflict},
@@ -36,6 +37,7 @@ use crate::{
     key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
     seal::Sealed,
 };
+use bounded::Bounded;
 use connection::ACQUIRE_MAX;
 use entity::{api_key, organization_default, profile_key, secret, vault_meta};
 
@@ -137,6 +139,17 @@ impl Store {
         Ok(row.map(|row| Meta { vault: row.vault_id, fingerprint_key: row.fingerprint_key }))
     }
 
+    /// What the clock of the database's server says. `None` where there is no server.
+    pub(crate) async fn clock(&self) -> Result<Option<DateTime<Utc>>> {
+        let reader = self.reader().await?;
+        let backend = reader.get_database_backend();
+        if backend != DbBackend::Postgres {
+            return Ok(None);
+        }
+        let row = reader.query_one_raw(Statement::from_string(backend, "SELECT clock_timestamp() AS now")).await?;
+        Ok(row.map(|row| row.try_get("", "now")).transpose()?)
+    }
+
     /// A key with its links.
     pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
         key(&self.reader().await?, organization, id).await
@@ -196,12 +209,13 @@ impl Store {
         Ok(Tx { tx, now: row::now(), revision, touched: BTreeSet::new() })
     }
 
-    async fn transaction(&self) -> Result<DatabaseTransaction> {
+    async fn transaction(&self) -> Result<Bounded<'static>> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         let tx = self.write.begin_with_options(options).await?;
+        let tx = Bounded::from(tx);
         self.begun(&tx).await?;
         Ok(tx)
     }
@@ -210,7 +224,7 @@ impl Store {
 /// The transaction of one change. Sees its own writes.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    tx: DatabaseTransaction,
+    tx: Bounded<'static>,
     now: DateTime<Utc>,
     revision: i64,
     /// The keys of which a field changed.
@@ -454,7 +468,10 @@ impl Tx {
     }
 }
 
-async fn commit(tx: DatabaseTransaction) -> Result<()> {
+async fn commit(tx: Bounded<'static>) -> Result<()> {
+    let Some(tx) = tx.into_transaction() else {
+        return Err(Error::CommitUnknown(Cause::new("there is no transaction")));
+    };
     match timeout(COMMIT_MAX, tx.commit()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if cause::leaves_outcome_unknown(&error) => Err(Error::CommitUnknown(Cause::from(&error))),

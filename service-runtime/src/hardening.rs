@@ -51,6 +51,11 @@ impl Hardened {
     }
 }
 
+/// Whether this process may read everything on its machine.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 #[cfg(target_os = "linux")]
 fn forbid_dumps() -> io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};

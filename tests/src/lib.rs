@@ -12,6 +12,7 @@ pub mod fake_provider;
 pub mod fixtures;
 pub mod history;
 pub mod mutation;
+pub mod openbao;
 pub mod postgres;
 mod process;
 pub mod replicas;

@@ -305,7 +305,7 @@ async fn a_vault_whose_keyring_does_not_fit_waits_and_says_why() {
             let _ = fs::remove_file(&keyring);
             write(&keyring, &text, mode);
         }
-        until("the vault says why", async || {
+        until(reason, async || {
             let status = admin.get_seal_status(GetSealStatusRequest {}).await.expect("it answers").into_inner();
             status.sealed && status.reason.contains(reason)
         })

@@ -19,6 +19,8 @@ use proto::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::doctor::{Finding, Verdict};
+
 /// As many profiles of a key as a table shows by name.
 const PROFILES_SHOWN: usize = 4;
 
@@ -86,6 +88,29 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
         table.add_row([source(step.source()), outcome, step.detail.as_str()]);
     }
     print(&table.to_string());
+}
+
+/// Prints what `doctor` found as a table.
+pub(super) fn findings(findings: &[Finding]) {
+    let mut table = table(["", "CHECK", "FOUND", "WHAT TO DO"]);
+    for finding in findings {
+        let verdict = match finding.verdict {
+            Verdict::Fine => "ok",
+            Verdict::Warn => "WARN",
+            Verdict::Fail => "FAIL",
+        };
+        table.add_row([verdict, finding.check, &finding.found, &finding.advice]);
+    }
+    print(&table.to_string());
+}
+
+/// Prints values as JSON, one a line.
+pub(super) fn json_lines<T: serde::Serialize>(values: &[T]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for value in values {
+        writeln!(out, "{}", serde_json::to_string(value)?)?;
+    }
+    Ok(())
 }
 
 /// Prints how a replica is: whether it is sealed, its key encryption keys, the replicas.

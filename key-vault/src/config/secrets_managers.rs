@@ -91,20 +91,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_and_cannot_be_used_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let (good, missing) = (folder.path().join("keyring"), folder.path().join("missing"));
-        LocalKeyring::create(&good).unwrap();
-        let chosen = [&APPROLE[..], &["--secrets-manager=transit"]].concat();
-        for (path, options, expected) in [
-            (&good, &["--secrets-manager=transit"][..], "--transit-address is missing"),
-            (&good, &APPROLE[..1], "--transit-key is missing"),
-            (&good, &["--transit-role=r"], "--transit-address is missing"),
-            (&good, &APPROLE[..4], "--transit-secret-id-file is missing"),
-            (&missing, &chosen, "cannot use the keyring"),
-            (&missing, &[], "cannot use the keyring"),
+    fn options_that_do_not_fit_together_are_refused() {
+        let chosen = "--secrets-manager=transit";
+        for (options, expected) in [
+            (&[chosen][..], "--transit-address is missing"),
+            (&APPROLE[..1], "--transit-key is missing"),
+            (&["--transit-role=r"], "--transit-address is missing"),
+            (&APPROLE[..4], "--transit-secret-id-file is missing"),
         ] {
-            let error = format!("{:#}", with_keyring(path, options).unwrap_err());
+            let error = format!("{:#}", with_keyring(Path::new("var/keyring"), options).unwrap_err());
             assert!(error.contains(expected), "{options:?}: {error}");
         }
     }

@@ -7,9 +7,9 @@ mod sqlite;
 
 use std::{path::PathBuf, time::Duration};
 
-use sea_orm::{ConnectOptions, DatabaseExecutor, DatabaseTransaction, DbErr, TransactionTrait as _};
+use sea_orm::{ConnectOptions, DatabaseExecutor, DbErr, TransactionTrait as _};
 
-use super::{Cause, Store, migration};
+use super::{Bounded, Cause, Store, migration};
 pub(super) use postgres::LOCK_MAX;
 use postgres::Role;
 
@@ -114,22 +114,42 @@ impl Store {
     pub(crate) async fn connect(place: &Place<'_>) -> Result<Self, ConnectError> {
         let store = if let Some(path) = place.url.strip_prefix("sqlite:") {
             sqlite::open(path).await?
-        } else if is_postgres(place.url) {
-            let options = postgres::options(place.url, place.pooler)?;
-            postgres::probe(&options).await?;
-            Self {
-                read: postgres::pool(&options, Role::Reader, place.pooler).await?,
-                write: postgres::pool(&options, Role::Writer, place.pooler).await?,
-                pooler: place.pooler,
-                _owner: None,
-            }
         } else {
-            // A URL may hold a password: only its scheme is repeated.
-            let scheme = place.url.split(':').next().unwrap_or_default();
-            return Err(ConnectError::Scheme(format!("{scheme}:…")));
+            Self::connect_postgres(place).await?
         };
         store.migrate(place).await?;
         Ok(store)
+    }
+
+    async fn connect_postgres(place: &Place<'_>) -> Result<Self, ConnectError> {
+        if !is_postgres(place.url) {
+            // A URL may hold a password: only its scheme is repeated.
+            let scheme = place.url.split(':').next().unwrap_or_default();
+            return Err(ConnectError::Scheme(format!("{scheme}:…")));
+        }
+        let options = postgres::options(place.url, place.pooler)?;
+        postgres::probe(&options).await?;
+        Ok(Self {
+            read: postgres::pool(&options, Role::Reader, place.pooler).await?,
+            write: postgres::pool(&options, Role::Writer, place.pooler).await?,
+            pooler: place.pooler,
+            _owner: None,
+        })
+    }
+
+    /// Connects to a database to look at it. Changes nothing, takes no lock, and leaves the
+    /// schema as it is. Returns the steps that the schema lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    pub(crate) async fn look(place: &Place<'_>) -> Result<(Self, Vec<String>), ConnectError> {
+        let store = match place.url.strip_prefix("sqlite:") {
+            Some(path) => sqlite::look(path).await?,
+            None => Self::connect_postgres(place).await?,
+        };
+        let pending = migration::pending(&store.reader().await?).await?;
+        Ok((store, pending.iter().map(|step| step.name().to_owned()).collect()))
     }
 
     /// Applies what is pending. A current schema is only read, so that a vault of this
@@ -159,19 +179,19 @@ impl Store {
     /// What reads go to. Behind a pooler it is a transaction, which keeps one connection of
     /// the server: sqlx prepares a statement and runs it in two messages, and between two
     /// transactions the second may reach another connection than the first.
-    pub(super) async fn reader(&self) -> Result<DatabaseExecutor<'_>, DbErr> {
+    pub(super) async fn reader(&self) -> Result<Bounded<'_>, DbErr> {
         match self.pooler {
-            Pooler::None => Ok(DatabaseExecutor::Connection(&self.read)),
+            Pooler::None => Ok(Bounded::new(DatabaseExecutor::Connection(&self.read))),
             Pooler::Transaction => {
-                let tx = self.read.begin().await?;
+                let tx = Bounded::from(self.read.begin().await?);
                 postgres::begin(&tx, Role::Reader).await?;
-                Ok(DatabaseExecutor::OwnedTransaction(tx))
+                Ok(tx)
             }
         }
     }
 
     /// Makes a new write transaction fit for what stands before the database.
-    pub(super) async fn begun(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    pub(super) async fn begun(&self, tx: &Bounded<'_>) -> Result<(), DbErr> {
         match self.pooler {
             Pooler::None => Ok(()),
             Pooler::Transaction => postgres::begin(tx, Role::Writer).await,

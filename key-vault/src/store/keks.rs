@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use chrono::{DateTime, Duration, Utc};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, DbErr, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
     sea_query::{Expr, ExprTrait as _, OnConflict},
 };
 use uuid::Uuid;
 
 use super::{
-    Error, Meta, Result, SealedVersion, Store, Tx, commit,
+    Bounded, Error, Meta, Result, SealedVersion, Store, Tx, commit,
     entity::{kek, replica, rewrap, secret, vault_meta},
     row,
 };
@@ -205,7 +205,7 @@ impl Store {
 /// A transaction over the KEKs, or over what they wrap.
 #[derive(Debug)]
 pub(crate) struct KekTx {
-    tx: DatabaseTransaction,
+    tx: Bounded<'static>,
     now: DateTime<Utc>,
 }
 
@@ -350,7 +350,7 @@ impl Tx {
     }
 }
 
-async fn count_wraps(tx: &DatabaseTransaction, kek_id: &str, wraps: i64) -> Result<()> {
+async fn count_wraps(tx: &Bounded<'static>, kek_id: &str, wraps: i64) -> Result<()> {
     kek::Entity::update_many()
         .col_expr(kek::Column::WrapCount, Expr::col(kek::Column::WrapCount).add(wraps))
         .filter(kek::Column::KekId.eq(kek_id))

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use service_runtime::failure::Chain;
 
 use super::{Error, Mutation, Vault, mutation::Begun};
-use crate::change::ChangeKind;
+use crate::{change::ChangeKind, seal::KekState};
 
 /// How often the database is asked where the history stands. A change of another replica
 /// is told to watchers after this at the latest.
@@ -192,7 +192,8 @@ impl Vault {
             let kind = manager.kind();
             let needed: Vec<_> = keks
                 .iter()
-                .filter(|kek| kek.record.wrapped.manager == kind)
+                // Nothing opens a retired key, and its root key may go to where backups are kept.
+                .filter(|kek| kek.record.wrapped.manager == kind && kek.state != KekState::Retired)
                 .map(|kek| kek.record.wrapped.key_ref.clone())
                 .collect();
             let problem = manager.check(&needed).await.err().map(|error| Chain(&error).to_string());

@@ -6,6 +6,7 @@ mod forwarder;
 use std::{
     fs,
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -183,10 +184,10 @@ async fn a_schema_that_is_current_is_served_without_its_lock_and_without_the_rig
     holder.execute_unprepared(&lock).await.expect("another changes the schema");
 
     let restricted = url.replace(&format!("{USER}:{PASSWORD}"), "app:app");
-    let served = vault(folder.path(), &restricted).await;
-    assert_eq!(served.resolve("before").await.expect("resolved"), "sk-before");
-    served.add("after").await.expect("added");
-    assert!(!served.process.log().contains("migration"), "{}", served.process.log());
+    let replica = vault(folder.path(), &restricted).await;
+    assert_eq!(replica.resolve("before").await.expect("resolved"), "sk-before");
+    replica.add("after").await.expect("added");
+    assert!(!replica.process.log().contains("migration"), "{}", replica.process.log());
     holder.close().await.expect("closed");
 }
 
@@ -213,7 +214,7 @@ async fn a_replica_waits_for_another_that_changes_the_schema() {
 #[tokio::test]
 async fn a_pooler_in_transaction_mode_serves_sixteen_clients_with_four_connections() {
     const CLIENTS: usize = 16;
-    const ROUNDS: usize = 25;
+    const ROUNDS: usize = 10;
     let settings = Settings { in_memory: true, ..Settings::default() };
     let Some(server) = Postgres::with(settings).await else { return };
     let Some(pooler) = PgBouncer::start(&server).await else { return };
@@ -326,8 +327,8 @@ async fn tls_takes_the_servers_authority_and_name_and_no_other() {
     let (right, wrong) = (file("ca.pem", &authority), file("foreign.pem", &foreign));
 
     let verified = format!("{url}?sslmode=verify-full&sslrootcert={right}");
-    let served = vault(folder.path(), &verified).await;
-    served.add("tls").await.expect("added");
+    let replica = vault(folder.path(), &verified).await;
+    replica.add("tls").await.expect("added");
     let encrypted = "SELECT 1 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                      WHERE ssl AND application_name = 'key-vault'";
     assert!(server.sql(USER, encrypted).await.expect("activity") > 0, "its connections are encrypted");
@@ -335,7 +336,7 @@ async fn tls_takes_the_servers_authority_and_name_and_no_other() {
     for (url, said) in [
         (format!("{url}?sslmode=verify-full&sslrootcert={wrong}"), "UnknownIssuer"),
         (format!("{url}?sslmode=verify-full"), "UnknownIssuer"),
-        (verified.replace("127.0.0.1", "localhost"), "NotValidForName"),
+        (verified.replace("127.0.0.1", "localhost"), "not valid for name"),
     ] {
         let problem = refusal(folder.path(), &url, &[]).await;
         assert!(problem.contains("TLS failed") && problem.contains(said), "{said} is not in {problem}");
@@ -399,21 +400,26 @@ async fn a_server_that_stops_is_unavailable_until_it_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_but_right_answers_and_unavailable_while_a_server_restarts() {
     const WORKERS: usize = 4;
+    const WRITES_BETWEEN: usize = 50;
     let Some(mut server) = Postgres::start().await else { return };
     let (url, folder) = (server.create_database().await, folder().await);
-    let vault = std::sync::Arc::new(vault(folder.path(), &url).await);
+    let vault = Arc::new(vault(folder.path(), &url).await);
     vault.add("before").await.expect("added");
     let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (count, mut counted) = tokio::sync::watch::channel(0_usize);
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
-            let (vault, stopped) = (std::sync::Arc::clone(&vault), stopped.clone());
+            let (vault, stopped, count) = (Arc::clone(&vault), stopped.clone(), count.clone());
             tokio::spawn(async move {
                 let (mut written, mut failed, mut number) = (Vec::new(), 0, 0);
                 while !*stopped.borrow() {
                     number += 1;
                     let name = format!("w{worker}-{number}");
                     for outcome in [
-                        vault.add(&name).await.map(|_| written.push(name.clone())),
+                        vault.add(&name).await.map(|_| {
+                            written.push(name.clone());
+                            count.send_modify(|count| *count += 1);
+                        }),
                         vault.resolve("before").await.map(|material| assert_eq!(material, "sk-before")),
                     ] {
                         if let Err(status) = outcome {
@@ -427,6 +433,10 @@ async fn nothing_but_right_answers_and_unavailable_while_a_server_restarts() {
         })
         .collect();
     for how in ["fast", "immediate", "kill"] {
+        let before = *counted.borrow();
+        // What it returns would keep the workers from counting on.
+        let busy = counted.wait_for(|count| *count >= before + WRITES_BETWEEN).await.is_ok();
+        assert!(busy, "the workers write");
         match how {
             "fast" => server.restart(Stop::Fast).await.expect("restarted"),
             "immediate" => server.restart(Stop::Immediate).await.expect("restarted"),
@@ -552,12 +562,7 @@ async fn a_server_that_becomes_read_only_is_left_alone() {
     let vault = vault(folder.path(), &url).await;
     vault.add("before").await.expect("added");
     for value in ["on", "off"] {
-        // One statement each: ALTER SYSTEM is refused in a transaction.
-        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
-        let connection = server.connect(USER).await.expect("a connection");
-        connection.execute_unprepared(&set).await.expect("set");
-        connection.execute_unprepared("SELECT pg_reload_conf()").await.expect("told");
-        connection.close().await.expect("closed");
+        configure(&server, "default_transaction_read_only", value).await;
         if value == "on" {
             let deadline = Instant::now() + RECOVERY_MAX;
             let status = loop {
@@ -572,6 +577,62 @@ async fn a_server_that_becomes_read_only_is_left_alone() {
     vault.recovers("before").await;
 }
 
+/// Changes a parameter of a running server. Its processes learn of it a moment later.
+async fn configure(server: &Postgres, parameter: &str, value: &str) {
+    // A statement each: ALTER SYSTEM is refused in a transaction.
+    for statement in [format!("ALTER SYSTEM SET {parameter} = '{value}'"), "SELECT pg_reload_conf()".to_owned()] {
+        server.sql(USER, &statement).await.expect("configured");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_a_standby_must_have_is_not_acknowledged_without_it() {
+    let Some(server) = Postgres::start().await else { return };
+    let (url, folder) = (server.create_database().await, folder().await);
+    let vault = vault(folder.path(), &url).await;
+    vault.add("before").await.expect("added");
+    configure(&server, "synchronous_standby_names", "absent").await;
+    let waits = "SELECT 1 FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'absent'";
+    while server.sql(USER, waits).await.expect("settings") == 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let since = Instant::now();
+    let (write, read) = tokio::join!(vault.add("unknown"), vault.resolve("before"));
+    let took = since.elapsed();
+    assert_eq!(read.expect("resolutions go on"), "sk-before");
+    let failure = Failure::from(write.expect_err("not acknowledged"));
+    assert_eq!((failure.class().as_str(), failure.value("outcome")), (UNAVAILABLE, "unknown"));
+    assert!(took < 2 * ACQUIRE_MAX, "{took:?}");
+
+    configure(&server, "synchronous_standby_names", "").await;
+    vault.recovers("before").await;
+    assert_eq!(vault.resolve("unknown").await.expect("the server had it"), "sk-unknown");
+    println!("the outcome was said to be unknown after {took:?}");
+}
+
+#[tokio::test]
+async fn a_way_that_falls_silent_is_given_up_and_made_anew() {
+    let Some(server) = Postgres::start().await else { return };
+    let (url, folder) = (server.create_database().await, folder().await);
+    let forwarder = Forwarder::start(server.port()).await;
+    let vault = vault(folder.path(), &forwarder.url(&url)).await;
+    vault.add("before").await.expect("added");
+
+    forwarder.falls_silent(true);
+    let since = Instant::now();
+    let reads = join_all((0..20).map(|_| vault.resolve("before")));
+    let (reads, write) = tokio::join!(reads, vault.add("never"));
+    let took = since.elapsed();
+    for status in reads.into_iter().map(Result::unwrap_err).chain([write.map(drop).expect_err("silent")]) {
+        assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+    }
+    assert!(took < ACQUIRE_MAX, "{took:?}");
+    forwarder.falls_silent(false);
+    let recovered = vault.recovers("before").await;
+    println!("given up after {took:?}; it served again after {recovered:?}");
+}
+
 #[tokio::test]
 async fn a_commit_without_an_answer_is_said_to_be_unknown() {
     let Some(server) = Postgres::start().await else { return };
@@ -584,7 +645,7 @@ async fn a_commit_without_an_answer_is_said_to_be_unknown() {
     let failure = Failure::from(vault.add("unknown").await.expect_err("cut"));
     assert_eq!((failure.class().as_str(), failure.value("outcome")), (UNAVAILABLE, "unknown"));
     assert!(failure.message.contains("request_id"), "{}", failure.message);
-    forwarder.cut_after("INSERT INTO");
+    forwarder.cut_after("never");
     let failure = Failure::from(vault.add("never").await.expect_err("cut"));
     assert_eq!((failure.class().as_str(), failure.value("outcome")), (UNAVAILABLE, ""), "it had not begun to commit");
 

@@ -168,13 +168,12 @@ impl SecretsManager for LocalKeyring {
     }
 
     async fn unwrap(&self, wrapped: &WrappedKek, context: &Context<'_>) -> Result<Bits256, Error> {
-        let refused = match self.ring().await?.unwrap(wrapped, context) {
-            Ok(bits) => return Ok(bits),
-            Err(refused) => refused,
-        };
+        if let Ok(bits) = self.ring().await?.unwrap(wrapped, context) {
+            return Ok(bits);
+        }
         // What is in use does not open it. If what is there now does, that is the right one:
         // someone has brought it back.
-        let Ok(now) = self.read_again().await else { return Err(refused) };
+        let now = self.read_again().await?;
         let bits = now.unwrap(wrapped, context)?;
         self.ring.store(Some(Arc::new(now)));
         Ok(bits)

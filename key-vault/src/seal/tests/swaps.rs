@@ -100,7 +100,6 @@ async fn a_sealed_key_opens_in_its_own_row_and_in_no_other() {
         }
     }
     assert_eq!(refused, 32 * 31 * 5 + 32 * 4);
-    println!("{refused} swaps refused");
 }
 
 /// Whether the right KEK unwraps the DEK of a row for another place, or under another name.

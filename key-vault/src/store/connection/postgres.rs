@@ -11,7 +11,7 @@
 use std::{io, str::FromStr as _, time::Duration};
 
 use sea_orm::{
-    ConnectionTrait as _, Database, DatabaseConnection, DatabaseTransaction, DbErr,
+    ConnectionTrait as _, Database, DatabaseConnection, DbErr,
     sqlx::{
         self, AssertSqlSafe, ConnectOptions as _, Connection as _,
         postgres::{PgConnectOptions, PgConnection},
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::Url;
 
 use super::{ACQUIRE_MAX, ConnectError, Pooler, quiet};
-use crate::store::Cause;
+use crate::store::{Bounded, Cause};
 
 /// Connections of one replica for reads. With those for writes a sixth of PostgreSQL's
 /// default limit of 100, so that five replicas fit and something is left for people.
@@ -38,8 +38,9 @@ const READ_MAX: Duration = Duration::from_secs(10);
 pub(in crate::store) const LOCK_MAX: Duration = Duration::from_secs(5);
 
 /// How long the server keeps a transaction whose vault says nothing. Between two statements
-/// there is no more than some encryption.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// there is no more than some encryption. Less than [`LOCK_MAX`], so that those behind a vault
+/// that hangs get their turn.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// How long a connection may take to say that it is well.
 const CHECK_MAX: Duration = Duration::from_secs(2);
@@ -151,20 +152,21 @@ fn check_url(url: &str) -> Result<(), ConnectError> {
 /// Waits until the server can be used. Says why if it cannot.
 pub(super) async fn probe(options: &PgConnectOptions) -> Result<(), ConnectError> {
     let deadline = Instant::now() + ACQUIRE_MAX;
-    loop {
-        let outcome = timeout_at(deadline, examine(options)).await;
-        let error = match outcome {
+    let mut last = None;
+    let error = loop {
+        match timeout_at(deadline, examine(options)).await {
             Ok(Ok(None)) => return Ok(()),
             Ok(Ok(Some(version))) => return Err(ConnectError::OldPostgres { server: place(options), version }),
-            Ok(Err(error)) => error,
-            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time").into(),
-        };
-        if !may_pass(&error) || Instant::now() + RETRY_EVERY > deadline {
-            let (server, advice, source) = (place(options), advice(&error), Cause::from(&error));
-            return Err(ConnectError::Unreachable { server, advice, source });
+            Ok(Err(error)) if may_pass(&error) && Instant::now() + RETRY_EVERY < deadline => last = Some(error),
+            Ok(Err(error)) => break error,
+            // What was said before says more.
+            Err(_) => {
+                break last.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no answer in time").into());
+            }
         }
         sleep(RETRY_EVERY).await;
-    }
+    };
+    Err(ConnectError::Unreachable { server: place(options), advice: advice(&error), source: Cause::from(&error) })
 }
 
 /// Returns the server's version if that is too old.
@@ -226,7 +228,7 @@ pub(super) async fn pool(
 /// The first statements of a transaction behind a pooler: its limits, whether the server
 /// takes writes, and a connection without the prepared statements of whoever had it before.
 /// sqlx numbers them from one on every connection of its own.
-pub(super) async fn begin(tx: &DatabaseTransaction, role: Role) -> Result<(), DbErr> {
+pub(super) async fn begin(tx: &Bounded<'_>, role: Role) -> Result<(), DbErr> {
     let statements = format!("DEALLOCATE ALL; {}; {TAKES_WRITES}", role.limits("SET LOCAL"));
     match tx.execute_unprepared(&statements).await?.rows_affected() {
         1 => Ok(()),

@@ -43,6 +43,20 @@ pub(super) async fn open(path: &str) -> Result<Store, ConnectError> {
     Ok(Store { read, write, pooler: Pooler::None, _owner: Some(owner) })
 }
 
+/// Opens the file to read it, beside the process that has it.
+pub(super) async fn look(path: &str) -> Result<Store, ConnectError> {
+    let unusable = |error: DbErr| ConnectError::Unreachable {
+        server: path.to_owned(),
+        advice: "is it a database of SQLite?",
+        source: Cause::from(&error),
+    };
+    fs::metadata(path).map_err(|source| ConnectError::File { path: path.into(), source })?;
+    let mut options = quiet(&format!("sqlite:{path}?mode=rw"));
+    options.max_connections(1);
+    let read = Database::connect(options).await.map_err(unusable)?;
+    Ok(Store { write: read.clone(), read, pooler: Pooler::None, _owner: None })
+}
+
 /// Takes the exclusive lock beside the file, so that a second process is told instead of
 /// sharing it. The lock goes with the process.
 fn claim(path: &Path) -> Result<File, ConnectError> {

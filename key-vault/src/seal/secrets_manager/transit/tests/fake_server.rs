@@ -115,7 +115,7 @@ fn encrypted(body: &Value) -> String {
 fn decrypted(body: &Value) -> (u16, String) {
     let ciphertext = body["ciphertext"].as_str().unwrap_or_default();
     let context = body["associated_data"].as_str().unwrap_or_default().replace('=', "");
-    match ciphertext.strip_prefix("vault:v1:").and_then(|rest| rest.split_once("+++")) {
+    match ciphertext.strip_prefix("vault:v1:").and_then(|rest| rest.rsplit_once("+++")) {
         Some((plain, bound)) if bound == context => {
             (200, json!({"data": {"plaintext": format!("{plain}=")}}).to_string())
         }

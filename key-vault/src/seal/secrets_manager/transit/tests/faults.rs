@@ -153,7 +153,9 @@ async fn no_error_and_no_debug_output_has_a_secret_or_a_url() {
     let (server, credentials, transit, wrapped) = ready().await;
     let url = server.address.to_string();
     let marked = "{\"errors\":[\"MARK hvs.token-1\"]}";
-    let mut texts = vec![format!("{transit:?}"), format!("{:?}", transit.session.token().await.unwrap())];
+    let token = transit.session.token().await.unwrap();
+    assert!(token.header().unwrap().is_sensitive());
+    let mut texts = vec![format!("{transit:?}"), format!("{token:?}"), format!("{:?}", token.header())];
     let mut faults: Vec<_> = [200, 400, 404, 405, 500, 503].map(|status| Fault::Answer(status, marked.into())).into();
     faults.push(Fault::Reset);
     for fault in faults {
@@ -173,4 +175,46 @@ async fn no_error_and_no_debug_output_has_a_secret_or_a_url() {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
     }
+}
+
+/// Whatever stops a server, and at whatever moment it comes back.
+#[tokio::test]
+async fn recovery_takes_ten_seconds_at_most() {
+    let sealed = || r#"{"errors":["Vault is sealed"]}"#.to_owned();
+    let faults = [
+        Fault::Silence,
+        Fault::Reset,
+        Fault::Answer(503, sealed()),
+        Fault::AnswerTo("/login", 503, sealed()),
+        Fault::AnswerTo("/login", 403, "{}".to_owned()),
+    ];
+    let mut recoveries = tokio::task::JoinSet::new();
+    for fault in faults {
+        recoveries.spawn(async move {
+            let (server, credentials) = (FakeServer::start().await, Credentials::new());
+            server.state().fault = Some(fault.clone());
+            let transit = super::transit(&with_approle(&server.url(), "role", credentials.file("secret")));
+            assert!(transit.check(&[]).await.is_err());
+            tokio::time::sleep(transit.check_after()).await;
+            // The worst moment: the next check has just reached the server.
+            let arrivals = |server: &FakeServer| {
+                let state = server.state();
+                state.connections + state.requests.len()
+            };
+            let seen = arrivals(&server);
+            let begun = async {
+                while arrivals(&server) == seen {
+                    tokio::task::yield_now().await;
+                }
+                Instant::now()
+            };
+            let (failed, back) = tokio::join!(transit.check(&[]), begun);
+            assert!(failed.is_err());
+            server.state().fault = None;
+            tokio::time::sleep(transit.check_after()).await;
+            transit.check(&[]).await.unwrap();
+            assert!(back.elapsed() < Duration::from_secs(10), "{fault:?}: {:?}", back.elapsed());
+        });
+    }
+    recoveries.join_all().await;
 }

