@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = not binary(/^(conformance|detection|docs|layering|postgres|telemetry)$$/)
+on_postgres = not binary(/^(conformance|crash|detection|docs|layering|linearizable|mutations|postgres|rotation|telemetry|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
 conformance: ## Only what the providers' recorded traffic must come to
 	cargo test --locked -p system-tests --test conformance
 
+soak: ## Only crashes, replicas, watches and rotations, each for as long as they are worth
+	SOAK=1 cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation -- --nocapture --test-threads 1
+
 fmt: ## Formatting
 	cargo fmt --all --check
 
@@ -59,4 +62,4 @@ generate: ## Write the code of the contract anew, into proto/src/gen
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance fmt lint doc deny proto generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance soak fmt lint doc deny proto generate breaking-baseline

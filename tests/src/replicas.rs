@@ -37,7 +37,7 @@ pub struct Replicas {
 #[derive(Debug)]
 struct Replica {
     process: Option<Process>,
-    door: watch::Sender<Channel>,
+    door: watch::Sender<Way>,
     /// What its processes wrote that have ended.
     log: String,
 }
@@ -70,7 +70,7 @@ impl Replicas {
         let mut vaults = Vec::new();
         for _ in 0..count {
             let process = start_vault(folder.path(), &setup).await.expect("the vault starts");
-            let door = watch::Sender::new(channel(&process.url()));
+            let door = watch::Sender::new(Way::to(&process.url()));
             vaults.push(Replica { process: Some(process), door, log: String::new() });
         }
         Some(Self { vaults, setup, postgres, folder })
@@ -112,7 +112,7 @@ impl Replicas {
     pub async fn start_again(&mut self, replica: usize) {
         let process = start_vault(self.folder.path(), &self.setup).await.expect("the vault starts again");
         let vault = &mut self.vaults[replica];
-        vault.door.send_replace(channel(&process.url()));
+        vault.door.send_replace(Way::to(&process.url()));
         vault.process = Some(process);
     }
 
@@ -138,29 +138,51 @@ impl Replicas {
     }
 }
 
-fn channel(url: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
-    endpoint.timeout(CALL_MAX).connect_timeout(CALL_MAX).connect_lazy()
+/// Where a process listens, and the connection that most calls share.
+#[derive(Clone, Debug)]
+struct Way {
+    endpoint: Endpoint,
+    channel: Channel,
+}
+
+impl Way {
+    fn to(url: &str) -> Self {
+        let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
+        let endpoint = endpoint.timeout(CALL_MAX).connect_timeout(CALL_MAX);
+        let channel = endpoint.connect_lazy();
+        Self { endpoint, channel }
+    }
 }
 
 /// The way to a replica. Leads to its new process after it came back.
 #[derive(Clone, Debug)]
-pub struct Door(watch::Receiver<Channel>);
+pub struct Door(watch::Receiver<Way>);
 
 impl Door {
     /// A client of it.
     pub fn keys(&self) -> ApiKeyServiceClient<Channel> {
-        ApiKeyServiceClient::new(self.0.borrow().clone())
+        ApiKeyServiceClient::new(self.0.borrow().channel.clone())
     }
 
     /// A client of it.
     pub fn resolution(&self) -> KeyResolutionServiceClient<Channel> {
-        KeyResolutionServiceClient::new(self.0.borrow().clone())
+        KeyResolutionServiceClient::new(self.0.borrow().channel.clone())
     }
 
     /// A client of it.
     pub fn admin(&self) -> VaultAdminServiceClient<Channel> {
-        VaultAdminServiceClient::new(self.0.borrow().clone())
+        VaultAdminServiceClient::new(self.0.borrow().channel.clone())
+    }
+
+    /// Opens a stream of changes, on a connection of its own: one that is not read for long would
+    /// end the connection, and other calls with it.
+    ///
+    /// # Errors
+    ///
+    /// What the vault or the connection to it said.
+    pub async fn watch(&self, from_revision: Option<i64>, epoch: &str) -> Result<Watcher, Failure> {
+        let channel = self.0.borrow().endpoint.connect_lazy();
+        Watcher::open(KeyResolutionServiceClient::new(channel), from_revision, epoch).await
     }
 
     /// Resolves a key.
@@ -217,13 +239,13 @@ impl Door {
 
     /// The revision of the last change.
     pub async fn revision(&self) -> i64 {
-        Watcher::open(self.resolution(), None, "").await.expect("a stream").position
+        self.watch(None, "").await.expect("a stream").position
     }
 
     /// Every change from the first on, to the last that there is.
     pub async fn all_changes(&self) -> Vec<KeyChange> {
-        let now = Watcher::open(self.resolution(), None, "").await.expect("a stream");
-        let mut all = Watcher::open(self.resolution(), Some(0), &now.epoch).await.expect("a stream from the start");
+        let now = self.watch(None, "").await.expect("a stream");
+        let mut all = self.watch(Some(0), &now.epoch).await.expect("a stream from the start");
         all.up_to(now.position).await.expect("all changes")
     }
 }

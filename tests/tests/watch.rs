@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use system_tests::{
     on_both_databases,
     replicas::{Door, eventually},
     soak,
-    watcher::{HEARTBEAT_MAX, Watcher},
+    watcher::HEARTBEAT_MAX,
 };
 use tokio::task::JoinSet;
 
@@ -50,10 +50,6 @@ async fn start(storage: Storage) -> Option<(Replicas, Door)> {
     Some((replicas, door))
 }
 
-async fn watch(door: &Door, from: Option<i64>, epoch: &str) -> Result<Watcher, Failure> {
-    Watcher::open(door.resolution(), from, epoch).await
-}
-
 fn creation(name: &str) -> Change {
     Change::Create {
         provider: Provider::Openai,
@@ -72,7 +68,7 @@ async fn does(door: &Door, change: Change) -> proto::keyvault::ApiKey {
 async fn a_watch_begins_with_a_heartbeat_and_tells_what_changes_from_then_on(storage: Storage) {
     let Some((_replicas, door)) = start(storage).await else { return };
     let before = does(&door, creation("before")).await;
-    let mut watcher = watch(&door, None, "").await.expect("a stream");
+    let mut watcher = door.watch(None, "").await.expect("a stream");
     let position = watcher.position;
     let after = does(&door, creation("after")).await;
     does(&door, Change::SetDefault(before.api_key_id.clone())).await;
@@ -106,7 +102,7 @@ async fn a_watch_begins_with_a_heartbeat_and_tells_what_changes_from_then_on(sto
 async fn a_quiet_watch_has_a_heartbeat_every_five_seconds(storage: Storage) {
     let Some((_replicas, door)) = start(storage).await else { return };
     does(&door, creation("quiet")).await;
-    let mut watcher = watch(&door, None, "").await.expect("a stream");
+    let mut watcher = door.watch(None, "").await.expect("a stream");
     for _ in 0..soak::times(3, 20) {
         assert_eq!(watcher.next().await.expect("a heartbeat"), None);
     }
@@ -119,13 +115,13 @@ async fn a_watch_resumes_after_any_revision(storage: Storage) {
     for number in 0..CHANGES {
         does(&door, creation(&number.to_string())).await;
     }
-    let now = watch(&door, None, "").await.expect("a stream");
-    let all = watch(&door, Some(0), &now.epoch).await.expect("a stream").up_to(now.position).await.expect("changes");
+    let now = door.watch(None, "").await.expect("a stream");
+    let all = door.watch(Some(0), &now.epoch).await.expect("a stream").up_to(now.position).await.expect("changes");
     assert_eq!(all.len(), CHANGES, "0 streams all");
     for from in 0..=now.position {
         // An empty epoch is not compared.
         let epoch = if from % 2 == 0 { now.epoch.as_str() } else { "" };
-        let mut watcher = watch(&door, Some(from), epoch).await.expect("a stream");
+        let mut watcher = door.watch(Some(from), epoch).await.expect("a stream");
         let rest = watcher.up_to(now.position).await.expect("the rest");
         let expected: Vec<_> = all.iter().filter(|change| change.revision > from).cloned().collect();
         assert_eq!(rest, expected, "after {from}");
@@ -135,7 +131,7 @@ async fn a_watch_resumes_after_any_revision(storage: Storage) {
 async fn another_epoch_and_a_revision_that_is_not_reached_are_refused(storage: Storage) {
     let Some((_replicas, door)) = start(storage).await else { return };
     does(&door, creation("one")).await;
-    let now = watch(&door, None, "").await.expect("a stream");
+    let now = door.watch(None, "").await.expect("a stream");
     let other = "01900000-0000-4000-8000-000000000000";
     for (from, epoch) in [
         (Some(now.position), other),
@@ -145,20 +141,20 @@ async fn another_epoch_and_a_revision_that_is_not_reached_are_refused(storage: S
         (Some(now.position + 1), ""),
         (Some(i64::MAX), ""),
     ] {
-        let failure = watch(&door, from, epoch).await.expect_err("refused");
+        let failure = door.watch(from, epoch).await.expect_err("refused");
         assert_eq!(failure.class(), "OutOfRange REVISION_COMPACTED", "{from:?} {epoch}");
         assert_eq!(
             (failure.value("revision"), failure.value("epoch")),
             (now.position.to_string().as_str(), now.epoch.as_str())
         );
     }
-    let failure = watch(&door, Some(-1), "").await.expect_err("refused");
+    let failure = door.watch(Some(-1), "").await.expect_err("refused");
     assert_eq!(
         (failure.class().as_str(), failure.fields),
         ("InvalidArgument INVALID_FIELD", vec!["from_revision".to_owned()])
     );
     // The stream that was open is not disturbed by any of it.
-    assert_eq!(watch(&door, Some(now.position), &now.epoch).await.expect("a stream").position, now.position);
+    assert_eq!(door.watch(Some(now.position), &now.epoch).await.expect("a stream").position, now.position);
 }
 
 async fn whoever_falls_behind_what_is_kept_is_told_to_watch_anew(storage: Storage) {
@@ -169,23 +165,22 @@ async fn whoever_falls_behind_what_is_kept_is_told_to_watch_anew(storage: Storag
     };
     let Some(replicas) = Replicas::with(storage, 1, setup).await else { return };
     let door = replicas.door(0);
-    let first = watch(&door, None, "").await.expect("a stream");
+    let first = door.watch(None, "").await.expect("a stream");
     let writing = Writing::start(&door, CHANGES_KEPT + 200).await;
     let (_, position) = writing.finish(&door).await;
 
-    // The vault cleans up every some seconds.
-    let failure =
-        eventually("compaction", || async { watch(&door, Some(first.position), &first.epoch).await.err() }).await;
+    // The vault cleans up every some seconds. In the end it has what it was told to keep.
+    let floor = position - i64::from(CHANGES_KEPT);
+    eventually("compaction", || async { door.watch(Some(floor - 1), &first.epoch).await.err() }).await;
+    let failure = door.watch(Some(first.position), &first.epoch).await.expect_err("refused");
 
     assert_eq!(failure.class(), "OutOfRange REVISION_COMPACTED");
     assert_eq!((failure.value("revision"), failure.value("epoch")), (position.to_string().as_str(), &*first.epoch));
-    // What is kept can be had to the last change: the oldest of it, and nothing before.
-    let floor = position - i64::from(CHANGES_KEPT);
-    let mut watcher = watch(&door, Some(floor), &first.epoch).await.expect("the oldest that is kept");
+    // What is kept can be had, to the last change.
+    let mut watcher = door.watch(Some(floor), &first.epoch).await.expect("the oldest that is kept");
     watcher.up_to(position).await.expect("all changes, in order and without gaps");
-    watch(&door, Some(floor - 1), &first.epoch).await.expect_err("older");
     // Anew, as the contract says.
-    let mut anew = watch(&door, None, "").await.expect("a stream");
+    let mut anew = door.watch(None, "").await.expect("a stream");
     assert_eq!(anew.position, position);
     does(&door, creation("anew")).await;
     assert_eq!(anew.up_to(position + 1).await.expect("the change").len(), 1);
@@ -196,8 +191,6 @@ struct Writing {
     tasks: JoinSet<(String, u32)>,
     /// The change that is the last, once all are done.
     last: Arc<AtomicI64>,
-    /// How many clients are at it.
-    left: Arc<AtomicU32>,
     start: Instant,
     changes: u32,
 }
@@ -206,26 +199,20 @@ impl Writing {
     /// Makes `changes` changes through a replica. The cheapest there is: another name.
     async fn start(door: &Door, changes: u32) -> Self {
         let mut tasks = JoinSet::new();
-        let left = Arc::new(AtomicU32::new(CLIENTS));
         for client in 0..CLIENTS {
             let organization = format!("organization-{client}");
             let mut mutation = creation("0").of(&organization).under("");
             let key = mutation.send(&door.keys()).await.expect("created").key();
-            let (keys, count, left) = (door.keys(), changes / CLIENTS, Arc::clone(&left));
+            let (keys, count) = (door.keys(), changes / CLIENTS);
             tasks.spawn(async move {
                 for number in 1..count {
                     mutation.change = Change::Rename(key.api_key_id.clone(), number.to_string());
                     mutation.send(&keys).await.expect("renamed");
                 }
-                left.fetch_sub(1, Ordering::SeqCst);
                 (organization, count)
             });
         }
-        Self { tasks, last: Arc::new(AtomicI64::new(i64::MAX)), left, start: Instant::now(), changes }
-    }
-
-    fn has_ended(&self) -> bool {
-        self.left.load(Ordering::SeqCst) == 0
+        Self { tasks, last: Arc::new(AtomicI64::new(i64::MAX)), start: Instant::now(), changes }
     }
 
     /// Waits until all is done. Returns how many changes each organization has, and the last
@@ -263,7 +250,7 @@ async fn reconnecting(doors: Vec<Door>, last: Arc<AtomicI64>, seed: u64) -> (See
     let (mut position, mut epoch) = (0, String::new());
     while position < last.load(Ordering::SeqCst) {
         let door = &doors[random.usize(..doors.len())];
-        let mut watcher = match watch(door, Some(position), &epoch).await {
+        let mut watcher = match door.watch(Some(position), &epoch).await {
             Ok(watcher) => watcher,
             Err(failure) => {
                 assert_is_a_crash(&failure);
@@ -290,36 +277,36 @@ async fn reconnecting(doors: Vec<Door>, last: Arc<AtomicI64>, seed: u64) -> (See
     (all, streams, silence)
 }
 
-/// The replica went away. It says nothing then.
+/// The connection is gone. Nobody gives a reason then.
 fn assert_is_a_crash(failure: &Failure) {
     assert!(failure.reason.is_empty(), "{failure:?}");
 }
 
-/// A watcher that does not read before `go`, and then reads what has gathered.
+/// A watcher that does not read before `go`, and then reads what has gathered. Its own side may
+/// have ended the connection by then: it resumes.
 async fn slow(door: Door, last: Arc<AtomicI64>, go: Arc<AtomicBool>) -> Seen {
-    let mut watcher = watch(&door, Some(0), "").await.expect("a stream");
-    eventually_soon(&go).await;
+    let mut watcher = door.watch(Some(0), "").await.expect("a stream");
+    while !go.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let mut all = Seen::default();
     while watcher.position < last.load(Ordering::SeqCst) {
-        if let Some(change) = watcher.next().await.expect("a message") {
-            all.take(&change);
+        match watcher.next().await {
+            Ok(change) => change.iter().for_each(|change| all.take(change)),
+            Err(failure) => {
+                assert_is_a_crash(&failure);
+                watcher = door.watch(Some(watcher.position), &watcher.epoch).await.expect("a stream");
+            }
         }
     }
     all
 }
 
-/// Waits as long as the writers take.
-async fn eventually_soon(go: &AtomicBool) {
-    while !go.load(Ordering::SeqCst) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// 20,000 changes in every run, since a debug build makes a few hundred in a second; 100,000 with
+/// 10,000 changes in every run, since a debug build makes a few hundred in a second; 100,000 with
 /// `SOAK=1`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_watcher_sees_every_change_once() {
-    let changes = soak::times(20_000, 100_000);
+    let changes = soak::times(10_000, 100_000);
     let (_replicas, door) = start(Storage::Sqlite).await.expect("SQLite is there");
     let writing = Writing::start(&door, changes).await;
     let go = Arc::new(AtomicBool::new(false));
@@ -347,7 +334,8 @@ async fn every_watcher_sees_every_change_once() {
 /// Every replica tells of every change, whichever made it, and goes on where another one ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_replica_tells_of_every_change() {
-    let changes = soak::times(2_000, 50_000);
+    const CRASHES: usize = 5;
+    let changes = soak::times(1_600, 50_000);
     let Some(mut replicas) = Replicas::start(Storage::Postgres, 3).await else { return };
     let doors = replicas.doors();
     let writing = Writing::start(&doors[0], changes).await;
@@ -355,7 +343,7 @@ async fn every_replica_tells_of_every_change() {
     for seed in 0..RECONNECTING as u64 {
         watchers.spawn(reconnecting(doors.clone(), Arc::clone(&writing.last), seed));
     }
-    while !writing.has_ended() {
+    for _ in 0..CRASHES {
         replicas.crash(1).await;
         replicas.crash(2).await;
     }
