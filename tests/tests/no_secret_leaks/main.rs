@@ -10,9 +10,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
     keyvault::{
         ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest,
-        CreateApiKeyRequest, DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, KeyMaterial,
-        ListApiKeysRequest, ListProfileKeysRequest, ReplaceProfilesRequest, ResolveKeyRequest, RotateApiKeyRequest,
-        SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest, api_key::State,
+        CreateApiKeyRequest, DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, GetRewrapStatusRequest,
+        GetSealStatusRequest, KeyMaterial, ListApiKeysRequest, ListProfileKeysRequest, ReplaceProfilesRequest,
+        ResolveKeyRequest, RewrapKeyEncryptionKeysRequest, RollbackApiKeyRequest, RotateApiKeyRequest,
+        RotateKeyEncryptionKeyRequest, SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest,
+        WatchKeyChangesRequest, api_key::State, vault_admin_service_client::VaultAdminServiceClient,
     },
     types::Provider,
 };
@@ -22,6 +24,7 @@ use system_tests::{
     Links, ORGANIZATION, Setup, System,
     answer::ask,
     fake_provider::{Answer as Said, End},
+    openbao::{self, OpenBao},
     postgres::PASSWORD,
 };
 
@@ -53,10 +56,45 @@ impl Heard {
 
 #[tokio::test]
 async fn a_key_is_found_nowhere() {
-    let (heard, logs, files) = play(None).await;
+    let (heard, logs, files) = play(None, Vec::new()).await;
+    // The root key may be in its own file, and nowhere else.
+    let (keyrings, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|(name, _)| name.ends_with("/keyring"));
+    let keyring = String::from_utf8(keyrings[0].1.clone()).expect("text");
+    let root = keyring.lines().last().and_then(|line| line.split(": ").nth(1)).expect("a root key").to_owned();
+    let bits = BASE64_STANDARD.decode(&root).expect("base64");
+    let root_as_text: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
+    search(&[&SECRETS[..], &[&root, &root_as_text]].concat(), &heard, &logs, &others);
+}
 
+/// The same with a secrets manager on the network: neither a key nor what opens the manager.
+#[tokio::test]
+async fn nothing_is_found_beside_openbao_either() {
+    if !openbao::is_installed().await {
+        return;
+    }
+    let bao = OpenBao::development().await.expect("a server");
+    bao.enable_transit("root").await.expect("an engine");
+    let role = bao.approle("root", "1h").await.expect("a role");
+    let secret_id = fs::read_to_string(&role.secret_id_file).expect("a secret id");
+    let options = vec![
+        "--secrets-manager=transit".to_owned(),
+        format!("--transit-address={}", bao.url()),
+        "--transit-key=root".to_owned(),
+        "--transit-auth=approle".to_owned(),
+        format!("--transit-role-id={}", role.role_id),
+        format!("--transit-secret-id-file={}", role.secret_id_file.display()),
+    ];
+    let (heard, logs, files) = play(None, options).await;
+    // Every token of this server begins so.
+    assert!(bao.root_token().starts_with("s.") || bao.root_token() == "root", "{}", bao.root_token());
+    let token = logs.lines().find(|line| line.contains("\"s.") || line.contains(" s."));
+    assert!(token.is_none(), "a log has a token: {token:?}");
+    search(&[&SECRETS[..], &[secret_id.trim()]].concat(), &heard, &logs, &files);
+}
+
+fn search(secrets: &[&str], heard: &str, logs: &str, files: &[(String, Vec<u8>)]) {
     let mut leaks = Vec::new();
-    for secret in SECRETS {
+    for secret in secrets {
         for form in scan::found(secret, heard.as_bytes()) {
             leaks.push(format!("an answer has {secret:?} ({form})"));
         }
@@ -65,7 +103,7 @@ async fn a_key_is_found_nowhere() {
                 leaks.push(format!("a log has {secret:?} ({form}): {line}"));
             }
         }
-        for (name, bytes) in &files {
+        for (name, bytes) in files {
             for form in scan::found(secret, bytes) {
                 leaks.push(format!("{name} has {secret:?} ({form})"));
             }
@@ -79,7 +117,7 @@ async fn a_key_is_found_nowhere() {
 /// The same scan finds a key that an administrator wrote where it does not belong.
 #[tokio::test]
 async fn a_planted_key_is_found() {
-    let (heard, _, files) = play(Some(STORED)).await;
+    let (heard, _, files) = play(Some(STORED), Vec::new()).await;
 
     assert!(!scan::found(STORED, heard.as_bytes()).is_empty(), "the listing shows it");
     assert!(files.iter().any(|(_, bytes)| !scan::found(STORED, bytes).is_empty()), "the database shows it");
@@ -97,12 +135,13 @@ async fn a_planted_key_is_found() {
 
 /// Plays every RPC and every error path, with `name` as the display name of a key.
 /// Returns what was answered, what was logged, and the files.
-async fn play(name: Option<&str>) -> (String, String, Vec<(String, Vec<u8>)>) {
+async fn play(name: Option<&str>, vault_options: Vec<String>) -> (String, String, Vec<(String, Vec<u8>)>) {
     let variables = ["ANTHROPIC", "OPENAI", "GEMINI"];
     let mut system = System::with(Setup {
         vault_environment: variables
             .map(|provider| (format!("ARCHESTRA_CHAT_{provider}_API_KEY"), ENVIRONMENT.to_owned()))
             .to_vec(),
+        vault_options,
         gateway_options: ["--headers-timeout=1", "--first-event-timeout=1", "--idle-timeout=1"]
             .map(str::to_owned)
             .to_vec(),
@@ -125,7 +164,7 @@ async fn play(name: Option<&str>) -> (String, String, Vec<(String, Vec<u8>)>) {
         let plain = String::from_utf8_lossy(&heard.dumps).replace(r"\\", r"\");
         files.extend([("pg_dump".to_owned(), heard.dumps), ("pg_dump unescaped".to_owned(), plain.into_bytes())]);
     }
-    assert!(files.len() >= 3, "a database, its log and a keyring: {files:?}");
+    assert!(files.len() >= 2, "a database and its log, or a dump in two forms: {files:?}");
     let folder_kept = system;
     let System { vault, gateway, .. } = folder_kept;
     let (_, vault_log) = vault.stop().await;
@@ -194,6 +233,17 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
         ..Default::default()
     };
     heard.note(&system.keys.rotate_api_key(rotation).await);
+    let rollback = RollbackApiKeyRequest { organization_id: organization_id(), api_key_id: id(), ..Default::default() };
+    for _ in 0..2 {
+        heard.note(&system.keys.rollback_api_key(rollback.clone()).await);
+    }
+    // One id for two requests that both hold a key.
+    for key in [STORED, ROTATED, ROTATED] {
+        let request_id = format!("00000000-0000-4000-8000-00000000000{}", i32::from(provider));
+        let request = CreateApiKeyRequest { request_id, profile_ids: Vec::new(), ..create(key, "twice") };
+        heard.note(&system.keys.create_api_key(request).await);
+    }
+    operate(system, heard).await;
     heard.note(
         &system.keys.get_api_key(GetApiKeyRequest { organization_id: organization_id(), api_key_id: id() }).await,
     );
@@ -269,6 +319,22 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
             .await,
     );
     resolve(system, heard, provider).await;
+}
+
+/// What the operator can ask, and what a watcher is told.
+async fn operate(system: &System, heard: &mut Heard) {
+    let mut admin = VaultAdminServiceClient::connect(system.vault.url()).await.expect("a connection");
+    heard.note(&admin.get_seal_status(GetSealStatusRequest {}).await);
+    heard.note(&admin.rotate_key_encryption_key(RotateKeyEncryptionKeyRequest::default()).await);
+    heard.note(&admin.get_rewrap_status(GetRewrapStatusRequest {}).await);
+    heard.note(&admin.rewrap_key_encryption_keys(RewrapKeyEncryptionKeysRequest {}).await);
+    let request = WatchKeyChangesRequest { from_revision: Some(0), ..Default::default() };
+    let mut changes = system.resolution.clone().watch_key_changes(request).await.expect("a watch").into_inner();
+    for _ in 0..4 {
+        heard.note(&changes.message().await);
+    }
+    let request = WatchKeyChangesRequest { from_revision: Some(1 << 40), epoch: STORED.to_owned() };
+    heard.note(&system.resolution.clone().watch_key_changes(request).await.map(drop));
 }
 
 /// Resolves for a profile and without one. Only `Debug` of the answer is heard: its
