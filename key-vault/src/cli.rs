@@ -23,7 +23,7 @@ use session::Session;
 
 /// Does what the command line asks, and says how it went.
 pub async fn run(cli: Cli) -> ExitCode {
-    match dispatch(cli.command).await {
+    match Box::pin(dispatch(cli.command)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let status = error.downcast_ref::<Status>();
@@ -38,7 +38,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve(options) => serve(*options).await,
+        Command::Serve(options) => Box::pin(serve(*options)).await,
         Command::Doctor { options, output } => {
             let findings = doctor::examine(&options).await;
             match output {
@@ -83,7 +83,7 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let environment = options.environment().context("the environment's keys are refused")?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
-    crate::serve(&options, environment, listener, stop).await
+    Box::pin(crate::serve(&options, environment, listener, stop)).await
 }
 
 fn exit_code(code: Code) -> u8 {

@@ -114,95 +114,95 @@ impl ApiKeyService for Rpc {
         &self,
         request: Request<CreateApiKeyRequest>,
     ) -> Result<Response<CreateApiKeyResponse>, Status> {
-        answer(self.create(request)).await
+        answer(Box::pin(self.create(request))).await
     }
 
     async fn get_api_key(&self, request: Request<GetApiKeyRequest>) -> Result<Response<GetApiKeyResponse>, Status> {
-        answer(self.get(request)).await
+        answer(Box::pin(self.get(request))).await
     }
 
     async fn list_api_keys(
         &self,
         request: Request<ListApiKeysRequest>,
     ) -> Result<Response<ListApiKeysResponse>, Status> {
-        answer(self.list(request)).await
+        answer(Box::pin(self.list(request))).await
     }
 
     async fn update_api_key(
         &self,
         request: Request<UpdateApiKeyRequest>,
     ) -> Result<Response<UpdateApiKeyResponse>, Status> {
-        answer(self.update(request)).await
+        answer(Box::pin(self.update(request))).await
     }
 
     async fn rotate_api_key(
         &self,
         request: Request<RotateApiKeyRequest>,
     ) -> Result<Response<RotateApiKeyResponse>, Status> {
-        answer(self.rotate(request)).await
+        answer(Box::pin(self.rotate(request))).await
     }
 
     async fn rollback_api_key(
         &self,
         request: Request<RollbackApiKeyRequest>,
     ) -> Result<Response<RollbackApiKeyResponse>, Status> {
-        answer(self.roll_back(request)).await
+        answer(Box::pin(self.roll_back(request))).await
     }
 
     async fn delete_api_key(
         &self,
         request: Request<DeleteApiKeyRequest>,
     ) -> Result<Response<DeleteApiKeyResponse>, Status> {
-        answer(self.delete(request)).await
+        answer(Box::pin(self.delete(request))).await
     }
 
     async fn set_organization_default(
         &self,
         request: Request<SetOrganizationDefaultRequest>,
     ) -> Result<Response<SetOrganizationDefaultResponse>, Status> {
-        answer(self.set_default(request)).await
+        answer(Box::pin(self.set_default(request))).await
     }
 
     async fn clear_organization_default(
         &self,
         request: Request<ClearOrganizationDefaultRequest>,
     ) -> Result<Response<ClearOrganizationDefaultResponse>, Status> {
-        answer(self.clear_default(request)).await
+        answer(Box::pin(self.clear_default(request))).await
     }
 
     async fn assign_profiles(
         &self,
         request: Request<AssignProfilesRequest>,
     ) -> Result<Response<AssignProfilesResponse>, Status> {
-        answer(self.assign(request)).await
+        answer(Box::pin(self.assign(request))).await
     }
 
     async fn unassign_profiles(
         &self,
         request: Request<UnassignProfilesRequest>,
     ) -> Result<Response<UnassignProfilesResponse>, Status> {
-        answer(self.unassign(request)).await
+        answer(Box::pin(self.unassign(request))).await
     }
 
     async fn replace_profiles(
         &self,
         request: Request<ReplaceProfilesRequest>,
     ) -> Result<Response<ReplaceProfilesResponse>, Status> {
-        answer(self.replace(request)).await
+        answer(Box::pin(self.replace(request))).await
     }
 
     async fn batch_assign_profiles(
         &self,
         request: Request<BatchAssignProfilesRequest>,
     ) -> Result<Response<BatchAssignProfilesResponse>, Status> {
-        answer(self.batch_assign(request)).await
+        answer(Box::pin(self.batch_assign(request))).await
     }
 
     async fn list_profile_keys(
         &self,
         request: Request<ListProfileKeysRequest>,
     ) -> Result<Response<ListProfileKeysResponse>, Status> {
-        answer(self.profile_keys(request)).await
+        answer(Box::pin(self.profile_keys(request))).await
     }
 }
 
@@ -211,18 +211,18 @@ impl KeyResolutionService for Rpc {
     type WatchKeyChangesStream = Changes;
 
     async fn watch_key_changes(&self, request: Request<WatchKeyChangesRequest>) -> Result<Response<Changes>, Status> {
-        answer(self.watch(request)).await
+        answer(Box::pin(self.watch(request))).await
     }
 
     async fn resolve_key(&self, request: Request<ResolveKeyRequest>) -> Result<Response<ResolveKeyResponse>, Status> {
-        answer(self.resolve(request)).await
+        answer(Box::pin(self.resolve(request))).await
     }
 
     async fn explain_resolution(
         &self,
         request: Request<ExplainResolutionRequest>,
     ) -> Result<Response<ExplainResolutionResponse>, Status> {
-        answer(self.explain(request)).await
+        answer(Box::pin(self.explain(request))).await
     }
 }
 

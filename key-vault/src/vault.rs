@@ -28,7 +28,7 @@ use crate::{
     store::{Candidate, Filter, Store},
 };
 
-pub(crate) use error::{Error, Unusable};
+pub(crate) use error::{Error, OperationError, Unusable};
 pub(crate) use keks::{KekStatus, RewrapState, RewrapStatus};
 pub(crate) use mutation::{Mutation, Repeatable};
 pub(crate) use resolve::Outcome;
@@ -508,7 +508,7 @@ fn open(sealer: &Sealer, ask: &Ask, candidate: &Candidate, revision: i64) -> Res
     }
     let binding = Binding { organization: &ask.organization, key: id, provider, version: candidate.version };
     let opened = match &candidate.sealed {
-        Some(sealed) => sealer.open(&binding, sealed),
+        Some(version) => sealer.open(&binding, version),
         None => Err(seal::Error::UnknownForm),
     };
     let material = opened.map_err(|error| unusable(Unusable::Undecryptable(error)))?;

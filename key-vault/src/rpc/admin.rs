@@ -27,28 +27,28 @@ impl VaultAdminService for Rpc {
         &self,
         request: Request<GetSealStatusRequest>,
     ) -> Result<Response<GetSealStatusResponse>, Status> {
-        answer_within(CALL_MAX, self.seal_status(request)).await
+        answer_within(CALL_MAX, Box::pin(self.seal_status(request))).await
     }
 
     async fn rotate_key_encryption_key(
         &self,
         request: Request<RotateKeyEncryptionKeyRequest>,
     ) -> Result<Response<RotateKeyEncryptionKeyResponse>, Status> {
-        answer_within(CALL_MAX, self.rotate_kek(request)).await
+        answer_within(CALL_MAX, Box::pin(self.rotate_kek(request))).await
     }
 
     async fn get_rewrap_status(
         &self,
         request: Request<GetRewrapStatusRequest>,
     ) -> Result<Response<GetRewrapStatusResponse>, Status> {
-        answer_within(CALL_MAX, self.rewrap_status(request)).await
+        answer_within(CALL_MAX, Box::pin(self.rewrap_status(request))).await
     }
 
     async fn rewrap_key_encryption_keys(
         &self,
         request: Request<RewrapKeyEncryptionKeysRequest>,
     ) -> Result<Response<RewrapKeyEncryptionKeysResponse>, Status> {
-        answer_within(CALL_MAX, self.rewrap_keks(request)).await
+        answer_within(CALL_MAX, Box::pin(self.rewrap_keks(request))).await
     }
 }
 

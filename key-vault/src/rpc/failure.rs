@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::{Error, REQUEST_BYTES_MAX};
 use crate::{
+    key::{KeyId, Provider, Source},
     store,
-    vault::{self, Unusable, WATCHERS_MAX},
+    vault::{self, OperationError, Unusable, WATCHERS_MAX},
 };
 
 /// How long a caller should wait for a database that failed over or was restarted.
@@ -41,38 +42,8 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("api_key_id", id)
             .with("provider", provider)
             .with("cause", "disabled"),
-        E::Unusable { id, provider, source_step, cause } => {
-            let failure = failure(Code::FailedPrecondition, Reason::KeyUnusable)
-                .with("api_key_id", id)
-                .with("provider", provider)
-                .with("source", source_step.name());
-            match cause {
-                Unusable::Disabled => failure.with("cause", "disabled").says(format!(
-                    "Key {id} is disabled, and no other key is used in its place. Enable it, or take its link away."
-                )),
-                Unusable::Undecryptable(cause) => failure
-                    .with("cause", "undecryptable")
-                    .says(format!(
-                        "Key {id} cannot be opened, and no other key is used in its place. Rotate it, or ask the operator."
-                    ))
-                    .caused_by(cause),
-            }
-        }
-        E::NoKey { provider, environment_withheld } => {
-            let variable = provider.environment_variable();
-            let environment = if environment_withheld {
-                format!("have the operator let this organization use {variable}")
-            } else {
-                format!("set {variable} in the vault")
-            };
-            failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-                .says(format!(
-                    "No {provider} key is configured. Assign one to the profile, set a default for the organization, \
-                     or {environment}."
-                ))
-                .with("provider", provider)
-                .with("variable", variable)
-        }
+        E::Unusable { id, provider, source_step, cause } => unusable(id, provider, source_step, cause),
+        E::NoKey { provider, environment_withheld } => no_key(provider, environment_withheld),
         E::TooManyProfiles { id } => failure(Code::InvalidArgument, Reason::InvalidField)
             .says(format!("Key {id} would have more than {} profiles.", vault::PROFILES_MAX))
             .with("api_key_id", id)
@@ -121,6 +92,47 @@ fn of_vault(error: vault::Error) -> Failure {
         E::Store(source) => of_store(source),
         E::CannotSeal(source) => sealed().caused_by(source),
         E::KekUsedUp { .. } => sealed().caused_by(error),
+        E::Operation(error) => of_operation(error),
+    }
+}
+
+fn unusable(id: KeyId, provider: Provider, source: Source, cause: Unusable) -> Failure {
+    let failure = failure(Code::FailedPrecondition, Reason::KeyUnusable)
+        .with("api_key_id", id)
+        .with("provider", provider)
+        .with("source", source.name());
+    match cause {
+        Unusable::Disabled => failure.with("cause", "disabled").says(format!(
+            "Key {id} is disabled, and no other key is used in its place. Enable it, or take its link away."
+        )),
+        Unusable::Undecryptable(cause) => failure
+            .with("cause", "undecryptable")
+            .says(format!(
+                "Key {id} cannot be opened, and no other key is used in its place. Rotate it, or ask the operator."
+            ))
+            .caused_by(cause),
+    }
+}
+
+fn no_key(provider: Provider, environment_withheld: bool) -> Failure {
+    let variable = provider.environment_variable();
+    let environment = if environment_withheld {
+        format!("have the operator let this organization use {variable}")
+    } else {
+        format!("set {variable} in the vault")
+    };
+    failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
+        .says(format!(
+            "No {provider} key is configured. Assign one to the profile, set a default for the organization, \
+             or {environment}."
+        ))
+        .with("provider", provider)
+        .with("variable", variable)
+}
+
+fn of_operation(error: OperationError) -> Failure {
+    use OperationError as E;
+    match error {
         E::KekNotDistributed { kek_id, replicas } => failure(Code::FailedPrecondition, Reason::KekNotDistributed)
             .says(format!(
                 "{} live replicas do not know key encryption key {kek_id} yet. Wait some seconds and try again; \

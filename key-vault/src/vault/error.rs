@@ -71,6 +71,14 @@ pub(crate) enum Error {
     /// The key encryption key has done all it may.
     #[error("key encryption key {kek_id} is used up: rotate it")]
     KekUsedUp { kek_id: String },
+    /// Something that only the operator asks for.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
+}
+
+/// Why an operation on the key encryption keys did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OperationError {
     /// A live replica could not open what the new key encryption key seals.
     #[error("{} live replicas do not know key encryption key {kek_id}", replicas.len())]
     KekNotDistributed { kek_id: String, replicas: Vec<Uuid> },

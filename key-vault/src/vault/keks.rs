@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Error, Vault};
+use super::{Error, OperationError, Vault};
 use crate::{
     seal::{Binding, CheckedKek, KekError, KekState, Sealer, WRAPS_MAX, secrets_manager::Context},
     store::{ReplicaRow, SealedVersion, StoredKek},
@@ -131,25 +131,25 @@ impl Vault {
                 info!(kek.id = record.id, "a key encryption key was added");
             }
         }
-        let pending = pending(self.store.keks().await?).ok_or(Error::NoPendingKek)?;
+        let pending = pending(self.store.keks().await?).ok_or(OperationError::NoPendingKek)?;
         self.learn_keks().await?;
         self.kek(&pending.record.id).await
     }
 
     /// Lets the KEK that waits seal, if every live replica knows it.
     pub(crate) async fn promote_kek(&self) -> Result<KekStatus, Error> {
-        let pending = pending(self.store.keks().await?).ok_or(Error::NoPendingKek)?;
+        let pending = pending(self.store.keks().await?).ok_or(OperationError::NoPendingKek)?;
         let kek_id = pending.record.id;
         let replicas = self.store.replicas().await?;
         let without: Vec<Uuid> = replicas.iter().filter(|r| !r.kek_ids.contains(&kek_id)).map(|r| r.id).collect();
         if !without.is_empty() {
-            return Err(Error::KekNotDistributed { kek_id, replicas: without });
+            return Err(OperationError::KekNotDistributed { kek_id, replicas: without }.into());
         }
         let sealer = self.learn_keks().await?;
         let tx = self.store.begin_keks().await?;
         let still = tx.keks().await?.iter().any(|kek| kek.record.id == kek_id && kek.state == KekState::Pending);
         if !still {
-            return Err(Error::NoPendingKek);
+            return Err(OperationError::NoPendingKek.into());
         }
         tx.promote(&kek_id).await?;
         tx.count_wraps(&kek_id, 1).await?;
@@ -167,7 +167,9 @@ impl Vault {
         let deadline = Instant::now() + DISTRIBUTION_MAX;
         loop {
             match self.promote_kek().await {
-                Err(Error::KekNotDistributed { .. }) if Instant::now() < deadline => sleep(DISTRIBUTION_POLL).await,
+                Err(Error::Operation(OperationError::KekNotDistributed { .. })) if Instant::now() < deadline => {
+                    sleep(DISTRIBUTION_POLL).await
+                }
                 outcome => return outcome,
             }
         }
@@ -181,7 +183,7 @@ impl Vault {
     }
 
     async fn kek(&self, id: &str) -> Result<KekStatus, Error> {
-        self.kek_statuses().await?.into_iter().find(|kek| kek.id == id).ok_or(Error::NoPendingKek)
+        self.kek_statuses().await?.into_iter().find(|kek| kek.id == id).ok_or(OperationError::NoPendingKek.into())
     }
 
     /// How far the wrapping with the KEK that seals is.
@@ -218,7 +220,7 @@ impl Vault {
         let without: Vec<Uuid> =
             replicas.iter().filter(|r| !r.managers.iter().any(|manager| manager == kind)).map(|r| r.id).collect();
         if !without.is_empty() {
-            return Err(Error::ManagerNotEverywhere { kind, replicas: without });
+            return Err(OperationError::ManagerNotEverywhere { kind, replicas: without }.into());
         }
         let (mut rewrapped, mut total) = (0, 0);
         for kek in self.store.keks().await? {
@@ -228,7 +230,7 @@ impl Vault {
             total += 1;
             let record = &kek.record;
             let context = Context { vault: sealer.vault(), kek_id: &record.id };
-            let failed = |kind: &str, source| Error::Manager { kind: kind.to_owned(), source };
+            let failed = |kind: &str, source| OperationError::Manager { kind: kind.to_owned(), source };
             let bits = self.managers.unwrap(&record.wrapped, &context).await;
             let bits = bits.map_err(|source| failed(&record.wrapped.manager, source))?;
             let wrapped = self.managers.configured().wrap(&bits, &context).await;
@@ -252,7 +254,7 @@ impl Vault {
     fn manager_failed(&self, error: KekError) -> Error {
         match error {
             KekError::NotUnwrapped { source, .. } => {
-                Error::Manager { kind: self.managers.configured().kind().to_owned(), source }
+                OperationError::Manager { kind: self.managers.configured().kind().to_owned(), source }.into()
             }
             error @ (KekError::WrongBytes { .. } | KekError::WrongCanary { .. } | KekError::NotMade { .. }) => {
                 Error::Sealed { reason: error.to_string() }
