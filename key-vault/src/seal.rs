@@ -191,7 +191,9 @@ impl Sealer {
     /// A keyed hash of anything: tells two requests apart, and reveals neither.
     pub(crate) fn digest(&self, parts: [&[u8]; 2]) -> Vec<u8> {
         let mut message = envelope::AssociatedData::new("akv/request/v1");
-        parts.into_iter().for_each(|part| message.add(part));
+        for part in parts {
+            message.add(part);
+        }
         hmac::sign(&self.fingerprints, message.as_ref()).as_ref().to_vec()
     }
 

@@ -206,7 +206,7 @@ impl Store {
         let raise = "UPDATE vault_meta SET revision = revision + 1 RETURNING revision";
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), raise)).await?;
         let revision = row.ok_or(Error::NotSetUp)?.try_get("", "revision")?;
-        Ok(Tx { tx, now: row::now(), revision, touched: BTreeSet::new() })
+        Ok(Tx { db: tx, now: row::now(), revision, touched: BTreeSet::new() })
     }
 
     async fn transaction(&self) -> Result<Bounded<'static>> {
@@ -224,7 +224,7 @@ impl Store {
 /// The transaction of one change. Sees its own writes.
 #[derive(Debug)]
 pub(crate) struct Tx {
-    tx: Bounded<'static>,
+    db: Bounded<'static>,
     now: DateTime<Utc>,
     revision: i64,
     /// The keys of which a field changed.
@@ -251,14 +251,14 @@ impl Tx {
             providers: providers.to_vec(),
             keys: self.touched.iter().copied().map(KeyId).collect(),
         };
-        changes::insert(&self.tx, &change, self.now).await?;
-        commit(self.tx).await?;
+        changes::insert(&self.db, &change, self.now).await?;
+        commit(self.db).await?;
         Ok(change.revision)
     }
 
     /// A key with its links.
     pub(crate) async fn key(&self, organization: &OrganizationId, id: KeyId) -> Result<Option<ApiKey>> {
-        key(&self.tx, organization, id).await
+        key(&self.db, organization, id).await
     }
 
     /// The revision of this transaction.
@@ -273,7 +273,7 @@ impl Tx {
 
     /// Adds a key without links, and its first version.
     pub(crate) async fn insert_key(&mut self, key: &ApiKey, sealed: &Sealed) -> Result<()> {
-        api_key::Entity::insert(row::new_key(key)).exec_without_returning(&self.tx).await?;
+        api_key::Entity::insert(row::new_key(key)).exec_without_returning(&self.db).await?;
         self.touched.insert(key.id.0);
         self.insert_version(key, key.version, sealed).await
     }
@@ -295,10 +295,10 @@ impl Tx {
                 .col_expr(secret::Column::KeepUntil, Expr::value(keep_until))
                 .filter(secret::Column::ApiKeyId.eq(key.id.0))
                 .filter(secret::Column::Version.eq(key.version))
-                .exec(&self.tx)
+                .exec(&self.db)
                 .await?;
         }
-        gone.exec(&self.tx).await?;
+        gone.exec(&self.db).await?;
         let version = key.version + 1;
         self.insert_version(key, version, sealed).await?;
         let changes = api_key::ActiveModel {
@@ -312,7 +312,7 @@ impl Tx {
 
     /// A sealed version of a key.
     pub(crate) async fn sealed(&self, id: KeyId, version: i64) -> Result<Option<Sealed>> {
-        let row = secret::Entity::find_by_id((id.0, version)).one(&self.tx).await?;
+        let row = secret::Entity::find_by_id((id.0, version)).one(&self.db).await?;
         Ok(row.map(|row| Sealed { payload: row.payload, dek: row.dek, kek_id: row.kek_id }))
     }
 
@@ -322,7 +322,7 @@ impl Tx {
         let gone = secret::Entity::delete_many()
             .filter(secret::Column::ApiKeyId.eq(id.0))
             .filter(secret::Column::KeepUntil.lt(self.now))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         self.touch([id.0]).await?;
         Ok(gone.rows_affected > 0)
@@ -330,7 +330,7 @@ impl Tx {
 
     async fn insert_version(&self, key: &ApiKey, version: i64, sealed: &Sealed) -> Result<()> {
         secret::Entity::insert(row::new_secret(key, version, sealed, self.now))
-            .exec_without_returning(&self.tx)
+            .exec_without_returning(&self.db)
             .await?;
         Ok(())
     }
@@ -355,13 +355,13 @@ impl Tx {
     /// Removes a key, its versions and its links.
     pub(crate) async fn delete_key(&mut self, key: &ApiKey) -> Result<()> {
         let id = key.id.0;
-        secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
-        profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
+        profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
         organization_default::Entity::delete_many()
             .filter(organization_default::Column::ApiKeyId.eq(id))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
-        api_key::Entity::delete_many().filter(api_key::Column::ApiKeyId.eq(id)).exec(&self.tx).await?;
+        api_key::Entity::delete_many().filter(api_key::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
         self.touched.insert(id);
         Ok(())
     }
@@ -383,7 +383,7 @@ impl Tx {
                     .update_column(Column::ApiKeyId)
                     .to_owned(),
             )
-            .exec_without_returning(&self.tx)
+            .exec_without_returning(&self.db)
             .await?;
         self.touch([key.id.0]).await
     }
@@ -396,7 +396,7 @@ impl Tx {
     ) -> Result<Option<KeyId>> {
         let Some(before) = self.default(organization, provider).await? else { return Ok(None) };
         organization_default::Entity::delete_by_id((organization.as_str().to_owned(), provider.name().to_owned()))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         self.touch([before.0]).await?;
         Ok(Some(before))
@@ -404,7 +404,7 @@ impl Tx {
 
     async fn default(&self, organization: &OrganizationId, provider: Provider) -> Result<Option<KeyId>> {
         let id = (organization.as_str().to_owned(), provider.name().to_owned());
-        let row = organization_default::Entity::find_by_id(id).one(&self.tx).await?;
+        let row = organization_default::Entity::find_by_id(id).one(&self.db).await?;
         Ok(row.map(|row| KeyId(row.api_key_id)))
     }
 
@@ -420,7 +420,7 @@ impl Tx {
             .distinct()
             .filter(of_profiles(&key.organization, key.provider, profiles))
             .into_tuple()
-            .all(&self.tx)
+            .all(&self.db)
             .await?;
         self.touch(before).await?;
         let rows = profiles.iter().map(|profile| ActiveModel {
@@ -435,7 +435,7 @@ impl Tx {
                     .update_column(Column::ApiKeyId)
                     .to_owned(),
             )
-            .exec_without_returning(&self.tx)
+            .exec_without_returning(&self.db)
             .await?;
         self.touch([key.id.0]).await
     }
@@ -445,7 +445,7 @@ impl Tx {
         profile_key::Entity::delete_many()
             .filter(of_profiles(&key.organization, key.provider, profiles))
             .filter(profile_key::Column::ApiKeyId.eq(key.id.0))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         self.touch([key.id.0]).await
     }
@@ -456,14 +456,14 @@ impl Tx {
             .col_expr(api_key::Column::UpdateTime, Expr::value(self.now))
             .col_expr(api_key::Column::Revision, Expr::value(self.revision))
             .filter(api_key::Column::ApiKeyId.is_in(ids.iter().copied()))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         self.touched.extend(ids);
         Ok(())
     }
 
     async fn update(&mut self, id: KeyId, changes: api_key::ActiveModel) -> Result<()> {
-        api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.tx).await?;
+        api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.db).await?;
         self.touch([id.0]).await
     }
 }

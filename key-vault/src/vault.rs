@@ -51,10 +51,10 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 const PAGE_STEP: usize = 25;
 
 /// How long a resolved key may be used without asking again.
-pub(crate) const LEASE: Duration = Duration::from_secs(60);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
 /// How long the previous material of a key is kept unless the caller says otherwise.
-pub(crate) const KEEP_PREVIOUS_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const KEEP_PREVIOUS_FOR: Duration = Duration::from_hours(24);
 
 /// Keys of organizations, and what uses them. One replica of perhaps several.
 #[derive(Debug)]
@@ -300,7 +300,7 @@ impl Vault {
         let key = work.existing(organization, id).await?;
         work.tx.delete_key(&key).await?;
         let providers = [key.provider];
-        work.finish(organization, ChangeKind::Deleted, &providers, Answer::Key(key)).await?.key()
+        work.finish(organization, ChangeKind::Deleted, &providers, Answer::Key(Box::new(key))).await?.key()
     }
 
     /// Makes a key the default of its provider.

@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// A rotation waits for the replicas and asks the secrets manager.
-const CALL_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_mins(1);
 
 /// How often progress is asked for.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long progress waits for a vault that does not answer: one that is restarted is back
 /// by then.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(command: KeyringCommand) -> anyhow::Result<()> {
     match command {
@@ -88,7 +88,7 @@ impl Operator {
                 let id = rotated.key_encryption_key.map(|kek| kek.kek_id).unwrap_or_default();
                 match step {
                     Step::Add => {
-                        output::note(&format!("added {id}: every replica learns it within seconds; then --promote"))
+                        output::note(&format!("added {id}: every replica learns it within seconds; then --promote"));
                     }
                     Step::Promote | Step::Unspecified => output::note(&format!("{id} seals from now on")),
                 }
@@ -138,7 +138,7 @@ impl Operator {
                     }
                 }
                 Err(status) if status.code() == Code::Unavailable && silent < SILENCE_MAX => {
-                    silent += PROGRESS_INTERVAL
+                    silent += PROGRESS_INTERVAL;
                 }
                 Err(status) => return Err(status.into()),
             }

@@ -59,7 +59,6 @@ impl Session {
                     set_as_organization_default: default,
                     profile_ids: profiles,
                     request_id: request_id(),
-                    ..Default::default()
                 };
                 let key = self.keys.create_api_key(request).await?.into_inner().api_key;
                 self.print_key(key)
@@ -124,7 +123,6 @@ impl Session {
                     organization_id: self.organization_id.clone(),
                     provider: Provider::from(provider).into(),
                     request_id: request_id(),
-                    ..Default::default()
                 };
                 let cleared = self.keys.clear_organization_default(request).await?.into_inner();
                 match self.output {
@@ -155,7 +153,6 @@ impl Session {
                     api_key_ids: keys,
                     profile_ids: profiles,
                     request_id: request_id(),
-                    ..Default::default()
                 };
                 let assigned = self.keys.batch_assign_profiles(request).await?.into_inner();
                 match self.output {

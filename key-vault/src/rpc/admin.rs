@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long an operation over several KEKs may take: it asks the secrets manager for each.
-const CALL_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_mins(1);
 
 #[async_trait]
 impl VaultAdminService for Rpc {

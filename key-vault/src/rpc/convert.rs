@@ -20,7 +20,7 @@ const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// A previous version is for going back soon, not an archive.
-const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_hours(720);
 
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;

@@ -42,7 +42,7 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("api_key_id", id)
             .with("provider", provider)
             .with("cause", "disabled"),
-        E::Unusable { id, provider, source_step, cause } => unusable(id, provider, source_step, cause),
+        E::Unusable { id, provider, source_step, cause } => unusable(id, provider, source_step, &cause),
         E::NoKey { provider, environment_withheld } => no_key(provider, environment_withheld),
         E::TooManyProfiles { id } => failure(Code::InvalidArgument, Reason::InvalidField)
             .says(format!("Key {id} would have more than {} profiles.", vault::PROFILES_MAX))
@@ -96,7 +96,7 @@ fn of_vault(error: vault::Error) -> Failure {
     }
 }
 
-fn unusable(id: KeyId, provider: Provider, source: Source, cause: Unusable) -> Failure {
+fn unusable(id: KeyId, provider: Provider, source: Source, cause: &Unusable) -> Failure {
     let failure = failure(Code::FailedPrecondition, Reason::KeyUnusable)
         .with("api_key_id", id)
         .with("provider", provider)
@@ -110,7 +110,7 @@ fn unusable(id: KeyId, provider: Provider, source: Source, cause: Unusable) -> F
             .says(format!(
                 "Key {id} cannot be opened, and no other key is used in its place. Rotate it, or ask the operator."
             ))
-            .caused_by(cause),
+            .caused_by(*cause),
     }
 }
 

@@ -120,7 +120,7 @@ impl Tx {
     pub(crate) async fn remembered(&self, principal: &str, request_id: Uuid) -> Result<Option<Remembered>> {
         let row = request::Entity::find_by_id((principal.to_owned(), request_id))
             .filter(request::Column::CreateTime.gte(self.now - REMEMBERED_FOR))
-            .one(&self.tx)
+            .one(&self.db)
             .await?;
         Ok(row.map(|row| Remembered { digest: row.digest, answer: row.answer }))
     }
@@ -142,7 +142,7 @@ impl Tx {
                     .update_columns([Column::Digest, Column::Answer, Column::CreateTime])
                     .to_owned(),
             )
-            .exec_without_returning(&self.tx)
+            .exec_without_returning(&self.db)
             .await?;
         Ok(())
     }

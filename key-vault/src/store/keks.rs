@@ -113,7 +113,7 @@ impl Store {
             .order_by_asc(replica::Column::ReplicaId)
             .all(&self.reader().await?)
             .await?;
-        Ok(rows.into_iter().map(stored_replica).collect())
+        Ok(rows.iter().map(stored_replica).collect())
     }
 
     /// Forgets replicas that have been gone for long.
@@ -192,27 +192,27 @@ impl Store {
             .col_expr(vault_meta::Column::KekRevision, Expr::col(vault_meta::Column::KekRevision).add(1))
             .exec(&tx)
             .await?;
-        Ok(KekTx { tx, now: row::now() })
+        Ok(KekTx { db: tx, now: row::now() })
     }
 
     /// Begins a transaction that wraps data keys anew. It changes no KEK, and changes of keys
     /// run beside it.
     pub(crate) async fn begin_rewrap(&self) -> Result<KekTx> {
-        Ok(KekTx { tx: self.transaction().await?, now: row::now() })
+        Ok(KekTx { db: self.transaction().await?, now: row::now() })
     }
 }
 
 /// A transaction over the KEKs, or over what they wrap.
 #[derive(Debug)]
 pub(crate) struct KekTx {
-    tx: Bounded<'static>,
+    db: Bounded<'static>,
     now: DateTime<Utc>,
 }
 
 impl KekTx {
     /// Makes everything permanent.
     pub(crate) async fn commit(self) -> Result<()> {
-        commit(self.tx).await
+        commit(self.db).await
     }
 
     /// Writes what stands once in the database. False if another replica was first.
@@ -229,26 +229,26 @@ impl KekTx {
         };
         let inserted = vault_meta::Entity::insert(row)
             .on_conflict(OnConflict::column(vault_meta::Column::Id).do_nothing().to_owned())
-            .exec_without_returning(&self.tx)
+            .exec_without_returning(&self.db)
             .await;
         if matches!(inserted, Ok(0) | Err(DbErr::RecordNotInserted)) {
             return Ok(false);
         }
         inserted?;
         let kek = kek::ActiveModel { state: Set(PRIMARY.to_owned()), ..new_kek(first, self.now) };
-        kek::Entity::insert(kek).exec_without_returning(&self.tx).await?;
+        kek::Entity::insert(kek).exec_without_returning(&self.db).await?;
         Ok(true)
     }
 
     /// All KEKs, oldest first.
     pub(crate) async fn keks(&self) -> Result<Vec<StoredKek>> {
-        let rows = kek::Entity::find().order_by_asc(kek::Column::CreateTime).all(&self.tx).await?;
+        let rows = kek::Entity::find().order_by_asc(kek::Column::CreateTime).all(&self.db).await?;
         Ok(rows.into_iter().map(stored_kek).collect())
     }
 
     /// Adds a KEK that waits to be promoted.
     pub(crate) async fn add(&self, record: &KekRecord) -> Result<()> {
-        kek::Entity::insert(new_kek(record, self.now)).exec_without_returning(&self.tx).await?;
+        kek::Entity::insert(new_kek(record, self.now)).exec_without_returning(&self.db).await?;
         Ok(())
     }
 
@@ -259,13 +259,13 @@ impl KekTx {
             // The first one was never promoted, and must not look as if it waits to be.
             .col_expr(kek::Column::PromoteTime, Expr::col(kek::Column::CreateTime))
             .filter(kek::Column::State.eq(PRIMARY))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         kek::Entity::update_many()
             .col_expr(kek::Column::State, Expr::value(PRIMARY))
             .col_expr(kek::Column::PromoteTime, Expr::value(self.now))
             .filter(kek::Column::KekId.eq(kek_id))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         let row = rewrap::ActiveModel {
             kek_id: Set(kek_id.to_owned()),
@@ -274,7 +274,7 @@ impl KekTx {
             worker: Set(None),
             lease_until: Set(None),
         };
-        rewrap::Entity::insert(row).exec_without_returning(&self.tx).await?;
+        rewrap::Entity::insert(row).exec_without_returning(&self.db).await?;
         Ok(())
     }
 
@@ -285,9 +285,9 @@ impl KekTx {
             .col_expr(kek::Column::RetireTime, Expr::value(self.now))
             .filter(kek::Column::KekId.eq(kek_id))
             .filter(kek::Column::State.eq(DECRYPT_ONLY))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
-        let needed = secret::Entity::find().filter(secret::Column::KekId.eq(kek_id)).count(&self.tx).await?;
+        let needed = secret::Entity::find().filter(secret::Column::KekId.eq(kek_id)).count(&self.db).await?;
         Ok(needed == 0)
     }
 
@@ -298,14 +298,14 @@ impl KekTx {
             .col_expr(kek::Column::KeyRef, Expr::value(wrapped.key_ref.clone()))
             .col_expr(kek::Column::Wrapped, Expr::value(wrapped.blob.clone()))
             .filter(kek::Column::KekId.eq(kek_id))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         Ok(())
     }
 
     /// The key of the fingerprints, wrapped.
     pub(crate) async fn fingerprint_key(&self) -> Result<Vec<u8>> {
-        let row = vault_meta::Entity::find_by_id(1).one(&self.tx).await?;
+        let row = vault_meta::Entity::find_by_id(1).one(&self.db).await?;
         row.map(|row| row.fingerprint_key).ok_or(Error::NotSetUp)
     }
 
@@ -313,7 +313,7 @@ impl KekTx {
     pub(crate) async fn replace_fingerprint_key(&self, wrapped: &[u8]) -> Result<()> {
         vault_meta::Entity::update_many()
             .col_expr(vault_meta::Column::FingerprintKey, Expr::value(wrapped))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         Ok(())
     }
@@ -321,8 +321,8 @@ impl KekTx {
     /// Counts wraps of the KEK that seals, and returns how many it has done. `None` if it
     /// does not seal any more.
     pub(crate) async fn count_wraps(&self, kek_id: &str, wraps: i64) -> Result<Option<i64>> {
-        count_wraps(&self.tx, kek_id, wraps).await?;
-        let row = kek::Entity::find_by_id(kek_id).filter(kek::Column::State.eq(PRIMARY)).one(&self.tx).await?;
+        count_wraps(&self.db, kek_id, wraps).await?;
+        let row = kek::Entity::find_by_id(kek_id).filter(kek::Column::State.eq(PRIMARY)).one(&self.db).await?;
         Ok(row.map(|row| row.wrap_count))
     }
 
@@ -334,7 +334,7 @@ impl KekTx {
             .filter(secret::Column::ApiKeyId.eq(read.id.0))
             .filter(secret::Column::Version.eq(read.version))
             .filter(secret::Column::Dek.eq(read.sealed.dek.clone()))
-            .exec(&self.tx)
+            .exec(&self.db)
             .await?;
         Ok(replaced.rows_affected == 1)
     }
@@ -343,9 +343,9 @@ impl KekTx {
 impl Tx {
     /// The KEK that seals now, with one more wrap of it counted.
     pub(crate) async fn primary_kek(&self) -> Result<(String, i64)> {
-        let primary = kek::Entity::find().filter(kek::Column::State.eq(PRIMARY)).one(&self.tx).await?;
+        let primary = kek::Entity::find().filter(kek::Column::State.eq(PRIMARY)).one(&self.db).await?;
         let primary = primary.ok_or(Error::Damaged("no primary key encryption key"))?;
-        count_wraps(&self.tx, &primary.kek_id, 1).await?;
+        count_wraps(&self.db, &primary.kek_id, 1).await?;
         Ok((primary.kek_id, primary.wrap_count + 1))
     }
 }
@@ -400,7 +400,7 @@ fn stored_kek(row: kek::Model) -> StoredKek {
     }
 }
 
-fn stored_replica(row: replica::Model) -> ReplicaRow {
+fn stored_replica(row: &replica::Model) -> ReplicaRow {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     ReplicaRow { id: row.replica_id, seen: row.seen_time, kek_ids: words(&row.kek_ids), managers: words(&row.managers) }
 }

@@ -168,7 +168,7 @@ impl Vault {
         loop {
             match self.promote_kek().await {
                 Err(Error::Operation(OperationError::KekNotDistributed { .. })) if Instant::now() < deadline => {
-                    sleep(DISTRIBUTION_POLL).await
+                    sleep(DISTRIBUTION_POLL).await;
                 }
                 outcome => return outcome,
             }

@@ -50,7 +50,7 @@ impl Repeatable {
 /// What a change is answered with, and a repeat of it again.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Key(ApiKey),
+    Key(Box<ApiKey>),
     Cleared(Option<KeyId>),
     Assigned(usize),
 }
@@ -168,7 +168,7 @@ impl Work<'_> {
     /// Ends a change of one key, and answers with it.
     pub(super) async fn finish_key(self, key: &ApiKey, kind: ChangeKind) -> Result<ApiKey, Error> {
         let now = self.after(key).await?;
-        self.finish(&key.organization, kind, &[key.provider], Answer::Key(now)).await?.key()
+        self.finish(&key.organization, kind, &[key.provider], Answer::Key(Box::new(now))).await?.key()
     }
 
     /// Ends a change.
@@ -211,7 +211,7 @@ const OTHER_ANSWER: Error = Error::Store(store::Error::Damaged("an answer of ano
 impl Answer {
     pub(super) fn key(self) -> Result<ApiKey, Error> {
         match self {
-            Self::Key(key) => Ok(key),
+            Self::Key(key) => Ok(*key),
             Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
         }
     }

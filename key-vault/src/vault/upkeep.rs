@@ -32,10 +32,10 @@ const CLEANING_INTERVAL: Duration = Duration::from_secs(10);
 const REWRAP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long versions that did not open are left alone before they are tried again.
-const REWRAP_FAILED_INTERVAL: Duration = Duration::from_secs(600);
+const REWRAP_FAILED_INTERVAL: Duration = Duration::from_mins(10);
 
 /// How often every stored version is opened, to see that it does.
-const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const SCRUB_INTERVAL: Duration = Duration::from_hours(24);
 
 /// The wait between two attempts to unseal: doubled from the first to the last.
 const UNSEAL_WAIT_MIN: Duration = Duration::from_millis(500);
@@ -200,11 +200,10 @@ impl Vault {
             self.metrics.manager_healthy(kind, problem.is_none());
             after = after.min(manager.check_after());
             if kind == self.managers.configured().kind() && self.condition.manager(problem.clone()) {
-                match problem {
-                    Some(problem) => {
-                        warn!(manager = kind, problem, "the secrets manager is not well; open keys serve on")
-                    }
-                    None => info!(manager = kind, "the secrets manager is well"),
+                if let Some(problem) = problem {
+                    warn!(manager = kind, problem, "the secrets manager is not well; open keys serve on");
+                } else {
+                    info!(manager = kind, "the secrets manager is well");
                 }
             }
         }
