@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Commands that run without a person: each of their options can be set by a variable.
-const SERVICE_COMMANDS: [&str; 3] = ["serve", "migrate", "doctor"];
+const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
 
 /// Options of every other command that can be: where to connect, for whom, how to print.
 /// What a command does is said on its command line only, so that a forgotten variable
