@@ -36,7 +36,7 @@ pub(crate) use status::SealStatus;
 pub(crate) use upkeep::Upkeep;
 pub(crate) use watch::{News, WATCHERS_MAX, Watcher};
 
-use mutation::{Answer, Begun};
+use mutation::{Answer, begun};
 use resolve::{Found, outcomes};
 
 /// How many profiles one key may have. Bounds a listing's row to about 130 KiB.
@@ -155,10 +155,7 @@ impl Vault {
 
     /// Stores a key and its links.
     pub(crate) async fn create(&self, mutation: &Mutation, new: NewKey) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let id = KeyId::new();
         let version = 1;
         let binding = Binding { organization: &new.organization, key: id, provider: new.provider, version };
@@ -242,10 +239,7 @@ impl Vault {
         name: Option<&DisplayName>,
         state: Option<State>,
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.update_key(id, name, state).await?;
         work.finish_key(&key, ChangeKind::Updated).await
@@ -260,10 +254,7 @@ impl Vault {
         material: &KeyMaterial,
         keep_previous_for: Duration,
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.replace_material(&key, material, keep_previous_for).await?;
         work.finish_key(&key, ChangeKind::Rotated).await
@@ -276,10 +267,7 @@ impl Vault {
         organization: &OrganizationId,
         id: KeyId,
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         let material = work.previous_material(&key).await?;
         work.replace_material(&key, &material, KEEP_PREVIOUS_FOR).await?;
@@ -293,10 +281,7 @@ impl Vault {
         organization: &OrganizationId,
         id: KeyId,
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.delete_key(&key).await?;
         let providers = [key.provider];
@@ -310,10 +295,7 @@ impl Vault {
         organization: &OrganizationId,
         id: KeyId,
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.set_default(&key).await?;
         work.finish_key(&key, ChangeKind::DefaultChanged).await
@@ -326,10 +308,7 @@ impl Vault {
         organization: &OrganizationId,
         provider: Provider,
     ) -> Result<Option<KeyId>, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.cleared(),
-        };
+        let mut work = begun!(self, mutation, cleared);
         let before = work.tx.clear_default(organization, provider).await?;
         work.finish(organization, ChangeKind::DefaultChanged, &[provider], Answer::Cleared(before)).await?.cleared()
     }
@@ -342,10 +321,7 @@ impl Vault {
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.assign(&key, profiles).await?;
         work.finish_key(&key, ChangeKind::ProfilesChanged).await
@@ -359,10 +335,7 @@ impl Vault {
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.unassign(&key, profiles).await?;
         work.finish_key(&key, ChangeKind::ProfilesChanged).await
@@ -376,10 +349,7 @@ impl Vault {
         id: KeyId,
         profiles: &[ProfileId],
     ) -> Result<ApiKey, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.key(),
-        };
+        let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         // A disabled key may be taken away, and not be given.
         if key.state == State::Disabled && profiles.iter().any(|profile| !key.profiles.contains(profile)) {
@@ -400,10 +370,7 @@ impl Vault {
         ids: &[KeyId],
         profiles: &[ProfileId],
     ) -> Result<usize, Error> {
-        let mut work = match self.begin(mutation).await? {
-            Begun::Now(work) => work,
-            Begun::Before(answer) => return answer.assigned(),
-        };
+        let mut work = begun!(self, mutation, assigned);
         let mut seen: Vec<Provider> = Vec::new();
         for id in ids {
             let key = work.enabled(organization, *id).await?;

@@ -61,6 +61,18 @@ pub(super) enum Begun<'a> {
     Before(Answer),
 }
 
+/// Begins a change, or returns from the function with what was answered before: a key, what
+/// was cleared, how many were assigned.
+macro_rules! begun {
+    ($vault:expr, $mutation:expr, $answer:ident) => {
+        match $vault.begin($mutation).await? {
+            $crate::vault::mutation::Begun::Now(work) => work,
+            $crate::vault::mutation::Begun::Before(answer) => return answer.$answer(),
+        }
+    };
+}
+pub(super) use begun;
+
 /// A change in the making. Dropped before its end, it leaves no trace.
 pub(super) struct Work<'a> {
     vault: &'a Vault,
