@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = not binary(/^(conformance|crash|detection|docs|hardening|layering|linearizable|mutations|openbao|postgres|rotation|secrets_manager|telemetry|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(conformance|crash|detection|docs|hardening|layering|linearizable|mutations|openbao|postgres|rotation|secrets_manager|telemetry|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ test-postgres: export SYSTEM_TESTS_DATABASE = postgres
 test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 80
 test-postgres: ## The tests that use the database, on PostgreSQL; those about PostgreSQL itself are in test-sqlite
 	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; $(call need,initdb,apt-get install postgresql); \
-	if command -v cargo-nextest >/dev/null; then cargo nextest run -p system-tests --locked $${CI:+--profile ci} -E '$(on_postgres)'; \
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci} -E '$(on_postgres)'; \
 	else cargo test -p system-tests --tests --locked; fi
 
 check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
