@@ -15,6 +15,7 @@
 //! - Only `vault` opens a seal. Only `ResolveKey` sends what it opened.
 //! - A disabled key is never chosen, and never replaced silently by another.
 
+mod access;
 mod change;
 mod cli;
 mod config;

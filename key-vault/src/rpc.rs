@@ -4,10 +4,14 @@
 //! refused in `convert`; every failure becomes a status in `failure`.
 
 mod admin;
+mod admission;
+mod audit;
 mod convert;
 mod failure;
 mod mutation;
 mod page_token;
+mod policy;
+mod usage;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -16,16 +20,19 @@ use proto::keyvault::{
     AssignProfilesRequest, AssignProfilesResponse, BatchAssignProfilesRequest, BatchAssignProfilesResponse,
     ClearOrganizationDefaultRequest, ClearOrganizationDefaultResponse, CreateApiKeyRequest, CreateApiKeyResponse,
     DeleteApiKeyRequest, DeleteApiKeyResponse, ExplainResolutionRequest, ExplainResolutionResponse, GetApiKeyRequest,
-    GetApiKeyResponse, ListApiKeysRequest, ListApiKeysResponse, ListProfileKeysRequest, ListProfileKeysResponse,
-    ReplaceProfilesRequest, ReplaceProfilesResponse, ResolveKeyRequest, ResolveKeyResponse, RollbackApiKeyRequest,
-    RollbackApiKeyResponse, RotateApiKeyRequest, RotateApiKeyResponse, SetOrganizationDefaultRequest,
-    SetOrganizationDefaultResponse, UnassignProfilesRequest, UnassignProfilesResponse, UpdateApiKeyRequest,
-    UpdateApiKeyResponse, WatchKeyChangesRequest, WatchKeyChangesResponse,
+    GetApiKeyResponse, GetFallbackPolicyRequest, GetFallbackPolicyResponse, ListApiKeysRequest, ListApiKeysResponse,
+    ListProfileKeysRequest, ListProfileKeysResponse, ReplaceProfilesRequest, ReplaceProfilesResponse,
+    ReportKeyUseRequest, ReportKeyUseResponse, ResolveKeyRequest, ResolveKeyResponse, RollbackApiKeyRequest,
+    RollbackApiKeyResponse, RotateApiKeyRequest, RotateApiKeyResponse, SetFallbackPolicyRequest,
+    SetFallbackPolicyResponse, SetOrganizationDefaultRequest, SetOrganizationDefaultResponse, UnassignProfilesRequest,
+    UnassignProfilesResponse, UpdateApiKeyRequest, UpdateApiKeyResponse, WatchKeyChangesRequest,
+    WatchKeyChangesResponse,
     api_key_service_server::{ApiKeyService, ApiKeyServiceServer},
     key_resolution_service_server::{KeyResolutionService, KeyResolutionServiceServer},
+    usage_service_server::UsageServiceServer,
     vault_admin_service_server::VaultAdminServiceServer,
 };
-use service_runtime::{failure::Failure, fields, peer::Peer, server::Served};
+use service_runtime::{failure::Failure, fields, server::Served};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 
@@ -48,6 +55,8 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 enum Error {
     #[error("the caller is not authenticated")]
     NoPeer,
+    #[error("not yet")]
+    NotYet,
     #[error("the request is not valid")]
     Invalid(#[from] fields::Invalid),
     #[error("the call took longer than {0:?}")]
@@ -63,12 +72,14 @@ pub(crate) fn served(vault: Arc<Vault>) -> Served {
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let resolution =
         KeyResolutionServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let usage = UsageServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let admin = VaultAdminServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
-        routes: Routes::new(keys).add_service(resolution).add_service(admin),
+        routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: &[
             "archestra.keyvault.v1.ApiKeyService",
             "archestra.keyvault.v1.KeyResolutionService",
+            "archestra.keyvault.v1.UsageService",
             "archestra.keyvault.v1.VaultAdminService",
         ],
         ready,
@@ -102,11 +113,6 @@ fn refused(error: impl Into<Error>) -> Status {
 
 /// What a watcher is sent.
 type Changes = Pin<Box<dyn Stream<Item = Result<WatchKeyChangesResponse, Status>> + Send>>;
-
-/// Who calls. The first line of every method.
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Error> {
-    Peer::of(request).ok_or(Error::NoPeer)
-}
 
 #[async_trait]
 impl ApiKeyService for Rpc {
@@ -204,6 +210,20 @@ impl ApiKeyService for Rpc {
     ) -> Result<Response<ListProfileKeysResponse>, Status> {
         answer(Box::pin(self.profile_keys(request))).await
     }
+
+    async fn set_fallback_policy(
+        &self,
+        request: Request<SetFallbackPolicyRequest>,
+    ) -> Result<Response<SetFallbackPolicyResponse>, Status> {
+        answer(Box::pin(self.set_policy(request))).await
+    }
+
+    async fn get_fallback_policy(
+        &self,
+        request: Request<GetFallbackPolicyRequest>,
+    ) -> Result<Response<GetFallbackPolicyResponse>, Status> {
+        answer(Box::pin(self.policy(request))).await
+    }
 }
 
 #[async_trait]
@@ -224,27 +244,33 @@ impl KeyResolutionService for Rpc {
     ) -> Result<Response<ExplainResolutionResponse>, Status> {
         answer(Box::pin(self.explain(request))).await
     }
+
+    async fn report_key_use(
+        &self,
+        request: Request<ReportKeyUseRequest>,
+    ) -> Result<Response<ReportKeyUseResponse>, Status> {
+        answer(Box::pin(self.report_use(request))).await
+    }
 }
 
 impl Rpc {
     async fn create(&self, request: Request<CreateApiKeyRequest>) -> Result<CreateApiKeyResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let new = convert::new_key(request)?;
         let key = self.vault.create(&mutation, new).await?;
         Ok(CreateApiKeyResponse { api_key: Some(key.into()) })
     }
 
     async fn get(&self, request: Request<GetApiKeyRequest>) -> Result<GetApiKeyResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (_, request) = self.admit(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let key = self.vault.get(&organization, id).await?;
         Ok(GetApiKeyResponse { api_key: Some(key.into()) })
     }
 
     async fn list(&self, request: Request<ListApiKeysRequest>) -> Result<ListApiKeysResponse, Error> {
-        peer(&request)?;
-        let listing = convert::listing(request.into_inner())?;
+        let (_, request) = self.admit(request).await?;
+        let listing = convert::listing(request)?;
         let filter = listing.filter();
         let page = self.vault.list(&listing.organization, filter, listing.after, listing.size).await?;
         let next_page_token = page.next_after.map_or_else(String::new, |after| listing.token(after));
@@ -260,7 +286,7 @@ impl Rpc {
     }
 
     async fn update(&self, request: Request<UpdateApiKeyRequest>) -> Result<UpdateApiKeyResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let update = convert::update(request)?;
         let (name, state) = (update.name.as_ref(), update.state);
         let key = self.vault.update(&mutation, &update.organization, update.id, name, state).await?;
@@ -268,21 +294,21 @@ impl Rpc {
     }
 
     async fn rotate(&self, request: Request<RotateApiKeyRequest>) -> Result<RotateApiKeyResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let Rotation { organization, id, material, keep_previous_for } = convert::rotation(request)?;
         let key = self.vault.rotate(&mutation, &organization, id, &material, keep_previous_for).await?;
         Ok(RotateApiKeyResponse { api_key: Some(key.into()) })
     }
 
     async fn roll_back(&self, request: Request<RollbackApiKeyRequest>) -> Result<RollbackApiKeyResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let key = self.vault.roll_back(&mutation, &organization, id).await?;
         Ok(RollbackApiKeyResponse { api_key: Some(key.into()) })
     }
 
     async fn delete(&self, request: Request<DeleteApiKeyRequest>) -> Result<DeleteApiKeyResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let key = self.vault.delete(&mutation, &organization, id).await?;
         Ok(DeleteApiKeyResponse { api_key: Some(key.into()) })
@@ -292,7 +318,7 @@ impl Rpc {
         &self,
         request: Request<SetOrganizationDefaultRequest>,
     ) -> Result<SetOrganizationDefaultResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let key = self.vault.set_default(&mutation, &organization, id).await?;
         Ok(SetOrganizationDefaultResponse { api_key: Some(key.into()) })
@@ -302,14 +328,14 @@ impl Rpc {
         &self,
         request: Request<ClearOrganizationDefaultRequest>,
     ) -> Result<ClearOrganizationDefaultResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, provider) = convert::default(request)?;
         let before = self.vault.clear_default(&mutation, &organization, provider).await?;
         Ok(ClearOrganizationDefaultResponse { api_key_id: before.map(|id| id.to_string()).unwrap_or_default() })
     }
 
     async fn assign(&self, request: Request<AssignProfilesRequest>) -> Result<AssignProfilesResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::some_profiles(request.profile_ids)?;
         let key = self.vault.assign(&mutation, &organization, id, &profiles).await?;
@@ -317,7 +343,7 @@ impl Rpc {
     }
 
     async fn unassign(&self, request: Request<UnassignProfilesRequest>) -> Result<UnassignProfilesResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::some_profiles(request.profile_ids)?;
         let key = self.vault.unassign(&mutation, &organization, id, &profiles).await?;
@@ -325,7 +351,7 @@ impl Rpc {
     }
 
     async fn replace(&self, request: Request<ReplaceProfilesRequest>) -> Result<ReplaceProfilesResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let (organization, id) = convert::key(request.organization_id, &request.api_key_id)?;
         let profiles = convert::profiles(request.profile_ids)?;
         let key = self.vault.replace_profiles(&mutation, &organization, id, &profiles).await?;
@@ -336,36 +362,34 @@ impl Rpc {
         &self,
         request: Request<BatchAssignProfilesRequest>,
     ) -> Result<BatchAssignProfilesResponse, Error> {
-        let (mutation, request) = mutation::of(request)?;
+        let (mutation, request) = self.admit_mutation(request).await?;
         let batch = convert::batch(request)?;
         let count = self.vault.batch_assign(&mutation, &batch.organization, &batch.ids, &batch.profiles).await?;
         Ok(BatchAssignProfilesResponse { assigned_count: i32::try_from(count).unwrap_or(i32::MAX) })
     }
 
     async fn profile_keys(&self, request: Request<ListProfileKeysRequest>) -> Result<ListProfileKeysResponse, Error> {
-        peer(&request)?;
-        let (organization, profile) = convert::profile(request.into_inner())?;
+        let (_, request) = self.admit(request).await?;
+        let (organization, profile) = convert::profile(request)?;
         let keys = self.vault.profile_keys(&organization, &profile).await?;
         Ok(ListProfileKeysResponse { profile_keys: keys.into_iter().map(Into::into).collect() })
     }
 
     async fn resolve(&self, request: Request<ResolveKeyRequest>) -> Result<ResolveKeyResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (_, request) = self.admit(request).await?;
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
         Ok(self.vault.resolve(&ask).await?.into())
     }
 
     async fn explain(&self, request: Request<ExplainResolutionRequest>) -> Result<ExplainResolutionResponse, Error> {
-        peer(&request)?;
-        let request = request.into_inner();
+        let (_, request) = self.admit(request).await?;
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
         Ok(convert::explanation(self.vault.explain(&ask).await?))
     }
 
     async fn watch(&self, request: Request<WatchKeyChangesRequest>) -> Result<Changes, Error> {
-        peer(&request)?;
-        let (from, epoch) = convert::watch(&request.into_inner())?;
+        let (_, request) = self.admit(request).await?;
+        let (from, epoch) = convert::watch(&request)?;
         Ok(Box::pin(changes(self.vault.watch(from, epoch).await?)))
     }
 }

@@ -8,8 +8,14 @@ use std::{
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-const SOURCES: [&str; 3] =
-    ["archestra/types/v1/types.proto", "archestra/keyvault/v1/key_vault.proto", "archestra/chat/v1/chat.proto"];
+const SOURCES: [&str; 6] = [
+    "archestra/types/v1/types.proto",
+    "archestra/keyvault/v1/audit.proto",
+    "archestra/keyvault/v1/key_vault.proto",
+    "archestra/keyvault/v1/usage.proto",
+    "archestra/chat/v1/chat.proto",
+    "archestra/chat/v1/key_check.proto",
+];
 
 /// Set by `make generate`: write what this test otherwise compares.
 const WRITE: &str = "PROTO_GENERATE";

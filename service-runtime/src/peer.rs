@@ -1,6 +1,6 @@
 //! Who is calling. What a caller may do is each service's own matter.
 
-use std::sync::Arc;
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::failure::{Code, Failure};
 
@@ -11,17 +11,50 @@ use crate::failure::{Code, Failure};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     principal: Arc<str>,
+    authentication: Authentication,
+    address: Option<SocketAddr>,
+}
+
+/// How a caller said who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// Not at all: the server is for development.
+    Dev,
+    /// With the certificate of its connection.
+    Certificate,
+    /// With a bearer token of this id.
+    Token(Arc<str>),
+}
+
+impl fmt::Display for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dev => f.write_str("dev"),
+            Self::Certificate => f.write_str("certificate"),
+            Self::Token(id) => write!(f, "token:{id}"),
+        }
+    }
 }
 
 impl Peer {
-    /// The one principal of a server in development mode. It has every role.
-    pub fn dev() -> Self {
-        Self { principal: Arc::from("dev") }
+    /// A caller that a layer has authenticated.
+    pub(crate) fn new(principal: Arc<str>, authentication: Authentication, address: Option<SocketAddr>) -> Self {
+        Self { principal, authentication, address }
     }
 
     /// The name by which logs, audit records and keys remember the caller.
-    pub fn principal(&self) -> &str {
+    pub fn principal(&self) -> &Arc<str> {
         &self.principal
+    }
+
+    /// How it said who it is.
+    pub fn authentication(&self) -> &Authentication {
+        &self.authentication
+    }
+
+    /// Where it called from.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 
     /// The caller of `request`, or `None` if no layer has authenticated it.

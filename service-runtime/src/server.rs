@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,13 +15,20 @@ use tonic::{
     Status,
     body::Body,
     service::Routes,
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{TcpConnectInfo, TcpIncoming},
+    },
 };
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
 
-use crate::{failure::Failure, peer::Peer, telemetry};
+use crate::{
+    failure::Failure,
+    peer::{Authentication, Peer},
+    telemetry,
+};
 
 /// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -293,14 +301,14 @@ impl<S> Layer<S> for DevPeer {
     type Service = DevPeerService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DevPeerService { inner, peer: Peer::dev() }
+        DevPeerService { inner, principal: Arc::from("dev") }
     }
 }
 
 #[derive(Clone, Debug)]
 struct DevPeerService<S> {
     inner: S,
-    peer: Peer,
+    principal: Arc<str>,
 }
 
 impl<S> Service<http::Request<Body>> for DevPeerService<S>
@@ -316,7 +324,9 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
-        request.extensions_mut().insert(self.peer.clone());
+        let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let peer = Peer::new(Arc::clone(&self.principal), Authentication::Dev, address);
+        request.extensions_mut().insert(peer);
         self.inner.call(request)
     }
 }

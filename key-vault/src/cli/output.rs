@@ -83,6 +83,7 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
             Outcome::NotConfigured => "no key",
             Outcome::Unusable => "unusable: calls fail",
             Outcome::NotReached => "not reached",
+            Outcome::Forbidden => "forbidden by a policy",
             Outcome::Unspecified => "",
         };
         table.add_row([source(step.source()), outcome, step.detail.as_str()]);

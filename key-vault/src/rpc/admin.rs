@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use proto::keyvault::{
     GetRewrapStatusRequest, GetRewrapStatusResponse, GetSealStatusRequest, GetSealStatusResponse, KeyEncryptionKey,
-    Replica, RewrapKeyEncryptionKeysRequest, RewrapKeyEncryptionKeysResponse, RotateKeyEncryptionKeyRequest,
-    RotateKeyEncryptionKeyResponse, SecretsManagerStatus, get_rewrap_status_response::State as Rewrap,
+    ListAuditEventsRequest, ListAuditEventsResponse, Replica, RewrapKeyEncryptionKeysRequest,
+    RewrapKeyEncryptionKeysResponse, RotateKeyEncryptionKeyRequest, RotateKeyEncryptionKeyResponse,
+    SecretsManagerStatus, VerifyAuditLogRequest, VerifyAuditLogResponse, get_rewrap_status_response::State as Rewrap,
     key_encryption_key::State, rotate_key_encryption_key_request::Step, vault_admin_service_server::VaultAdminService,
 };
 use service_runtime::fields::Invalid;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, answer_within, convert, peer};
+use super::{Error, Rpc, answer_within, convert};
 use crate::{
     seal::KekState,
     store::ReplicaRow,
@@ -50,11 +51,25 @@ impl VaultAdminService for Rpc {
     ) -> Result<Response<RewrapKeyEncryptionKeysResponse>, Status> {
         answer_within(CALL_MAX, Box::pin(self.rewrap_keks(request))).await
     }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<ListAuditEventsRequest>,
+    ) -> Result<Response<ListAuditEventsResponse>, Status> {
+        answer_within(CALL_MAX, Box::pin(self.list_events(request))).await
+    }
+
+    async fn verify_audit_log(
+        &self,
+        request: Request<VerifyAuditLogRequest>,
+    ) -> Result<Response<VerifyAuditLogResponse>, Status> {
+        answer_within(CALL_MAX, Box::pin(self.verify_log(request))).await
+    }
 }
 
 impl Rpc {
     async fn seal_status(&self, request: Request<GetSealStatusRequest>) -> Result<GetSealStatusResponse, Error> {
-        peer(&request)?;
+        self.admit(request).await?;
         Ok(self.vault.seal_status().await.into())
     }
 
@@ -62,8 +77,8 @@ impl Rpc {
         &self,
         request: Request<RotateKeyEncryptionKeyRequest>,
     ) -> Result<RotateKeyEncryptionKeyResponse, Error> {
-        peer(&request)?;
-        let kek = match Step::try_from(request.into_inner().step) {
+        let (_, request) = self.admit(request).await?;
+        let kek = match Step::try_from(request.step) {
             Ok(Step::Unspecified) => self.vault.rotate_kek().await?,
             Ok(Step::Add) => self.vault.add_kek().await?,
             Ok(Step::Promote) => self.vault.promote_kek().await?,
@@ -73,7 +88,7 @@ impl Rpc {
     }
 
     async fn rewrap_status(&self, request: Request<GetRewrapStatusRequest>) -> Result<GetRewrapStatusResponse, Error> {
-        peer(&request)?;
+        self.admit(request).await?;
         Ok(self.vault.rewrap_status().await?.into())
     }
 
@@ -81,7 +96,7 @@ impl Rpc {
         &self,
         request: Request<RewrapKeyEncryptionKeysRequest>,
     ) -> Result<RewrapKeyEncryptionKeysResponse, Error> {
-        peer(&request)?;
+        self.admit(request).await?;
         let (rewrapped, total) = self.vault.rewrap_keks().await?;
         let count = |n| i32::try_from(n).unwrap_or(i32::MAX);
         Ok(RewrapKeyEncryptionKeysResponse { rewrapped_count: count(rewrapped), total_count: count(total) })

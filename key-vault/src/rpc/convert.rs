@@ -357,6 +357,8 @@ impl From<ApiKey> for pb::ApiKey {
             previous_version: key.previous.as_ref().map_or(0, |previous| previous.version),
             previous_expire_time: key.previous.map(|previous| timestamp(previous.keep_until)),
             creator: key.creator,
+            last_used_time: None,
+            last_rejected_time: None,
         }
     }
 }

@@ -24,6 +24,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NoPeer => peer::unauthenticated(KEYVAULT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
+            Error::NotYet => failure(Code::Unimplemented, Reason::Unspecified),
             Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::TooSlow(_) => outcome_unknown().caused_by(error),
             Error::Vault(error) => of_vault(error),

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Error, PROFILES_MAX, Vault};
 use crate::{
+    access::Caller,
     change::ChangeKind,
     key::{ApiKey, KeyId, KeyMaterial, OrganizationId, Provider, State},
     seal::{Binding, Sealed, Sealer, WRAPS_MAX, WRAPS_WARN},
@@ -20,7 +21,7 @@ use crate::{
 /// Who asks for a change, how a repeat of it is known, and what it is based on.
 #[derive(Debug)]
 pub(crate) struct Mutation {
-    pub(crate) principal: String,
+    pub(crate) caller: Caller,
     pub(crate) request: Option<Repeatable>,
     /// The state of the key that the caller read.
     pub(crate) etag: Option<String>,
@@ -86,7 +87,7 @@ impl Vault {
         let sealer = self.sealer()?;
         let tx = self.store.begin().await?;
         if let Some(request) = &mutation.request
-            && let Some(before) = tx.remembered(&mutation.principal, request.id).await?
+            && let Some(before) = tx.remembered(&mutation.caller.principal, request.id).await?
         {
             if !bool::from(before.digest.ct_eq(&request.digest(&sealer))) {
                 return Err(Error::RequestIdReused { id: request.id });
@@ -105,7 +106,7 @@ impl Work<'_> {
 
     /// The principal that asks.
     pub(super) fn principal(&self) -> &str {
-        &self.mutation.principal
+        &self.mutation.caller.principal
     }
 
     /// The key that is to be changed, as the caller read it.
@@ -194,7 +195,7 @@ impl Work<'_> {
         if let Some(request) = &self.mutation.request {
             let text = serde_json::to_string(&answer).map_err(|_| store::Error::Damaged("an answer"))?;
             let remembered = Remembered { digest: request.digest(&self.sealer), answer: text };
-            self.tx.remember(&self.mutation.principal, request.id, remembered).await?;
+            self.tx.remember(&self.mutation.caller.principal, request.id, remembered).await?;
         }
         let revision = self.tx.commit(organization, kind, providers).await?;
         self.vault.committed(revision);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use service_runtime::failure::Chain;
 
 use super::{Error, Mutation, Vault, mutation::Begun};
-use crate::{change::ChangeKind, seal::KekState};
+use crate::{access::Caller, change::ChangeKind, seal::KekState};
 
 /// How often the database is asked where the history stands. A change of another replica
 /// is told to watchers after this at the latest.
@@ -166,7 +166,7 @@ impl Vault {
         self.store.forget_requests().await?;
         self.store.forget_replicas().await?;
         self.store.compact(self.upkeep.changes_kept).await?;
-        let mutation = Mutation { principal: String::new(), request: None, etag: None };
+        let mutation = Mutation { caller: Caller::upkeep("DestroyPrevious"), request: None, etag: None };
         for (organization, provider, id) in self.store.expired(EXPIRED_AT_ONCE).await? {
             let Begun::Now(mut work) = self.begin(&mutation).await? else { continue };
             if work.tx.destroy_expired(id).await? {

@@ -667,8 +667,15 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. The request is larger than the gateway reads: 32 MiB. Metadata:
     /// `limit`, in bytes.
     RequestTooLarge = 25,
-    /// UNAUTHENTICATED. The caller did not say who it is.
+    /// UNAUTHENTICATED. The caller did not say who it is, or what it presents is not valid.
     CallerUnauthenticated = 26,
+    /// PERMISSION_DENIED. The caller's policy does not name this organization, profile, model
+    /// or method. Metadata: `principal`, `method`, `denied` (which of them).
+    CallerNotAllowed = 27,
+    /// UNAVAILABLE. The key-vault could not record that it releases a key, so it did not.
+    AuditUnavailable = 28,
+    /// RESOURCE_EXHAUSTED. The gateway asks the key-vault for too much: an operator must look.
+    RateLimited = 29,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -704,6 +711,9 @@ impl ErrorReason {
             Self::AnswerTooLarge => "ERROR_REASON_ANSWER_TOO_LARGE",
             Self::RequestTooLarge => "ERROR_REASON_REQUEST_TOO_LARGE",
             Self::CallerUnauthenticated => "ERROR_REASON_CALLER_UNAUTHENTICATED",
+            Self::CallerNotAllowed => "ERROR_REASON_CALLER_NOT_ALLOWED",
+            Self::AuditUnavailable => "ERROR_REASON_AUDIT_UNAVAILABLE",
+            Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -738,6 +748,9 @@ impl ErrorReason {
             "ERROR_REASON_ANSWER_TOO_LARGE" => Some(Self::AnswerTooLarge),
             "ERROR_REASON_REQUEST_TOO_LARGE" => Some(Self::RequestTooLarge),
             "ERROR_REASON_CALLER_UNAUTHENTICATED" => Some(Self::CallerUnauthenticated),
+            "ERROR_REASON_CALLER_NOT_ALLOWED" => Some(Self::CallerNotAllowed),
+            "ERROR_REASON_AUDIT_UNAVAILABLE" => Some(Self::AuditUnavailable),
+            "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
             _ => None,
         }
     }
@@ -760,6 +773,11 @@ pub mod chat_service_client {
     /// `ErrorReason`. UNAUTHENTICATED always means the caller of this service, never the
     /// provider's key. UNAVAILABLE is safe to retry; ABORTED is not, because the provider
     /// has already done work that it bills.
+    ///
+    /// A caller chats only for the organizations and profiles and with the models that its
+    /// policy names: anything else is PERMISSION_DENIED (CALLER_NOT_ALLOWED) before anything
+    /// else is looked at, and a caller that is not known UNAUTHENTICATED
+    /// (CALLER_UNAUTHENTICATED).
     #[derive(Debug, Clone)]
     pub struct ChatServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1021,6 +1039,11 @@ pub mod chat_service_server {
     /// `ErrorReason`. UNAUTHENTICATED always means the caller of this service, never the
     /// provider's key. UNAVAILABLE is safe to retry; ABORTED is not, because the provider
     /// has already done work that it bills.
+    ///
+    /// A caller chats only for the organizations and profiles and with the models that its
+    /// policy names: anything else is PERMISSION_DENIED (CALLER_NOT_ALLOWED) before anything
+    /// else is looked at, and a caller that is not known UNAUTHENTICATED
+    /// (CALLER_UNAUTHENTICATED).
     #[derive(Debug)]
     pub struct ChatServiceServer<T> {
         inner: Arc<T>,
@@ -1268,6 +1291,410 @@ pub mod chat_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "archestra.chat.v1.ChatService";
     impl<T> tonic::server::NamedService for ChatServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Request for `CheckKey`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckKeyRequest {
+    /// Required.
+    #[prost(enumeration = "super::super::types::v1::Provider", tag = "1")]
+    pub provider: i32,
+    /// Required.
+    #[prost(message, optional, tag = "2")]
+    pub material: ::core::option::Option<super::super::keyvault::v1::KeyMaterial>,
+}
+/// Response for `CheckKey`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckKeyResponse {
+    /// What the provider makes of the key.
+    #[prost(enumeration = "check_key_response::Result", tag = "1")]
+    pub result: i32,
+    /// The same for people, with the provider's own words as far as they say anything. Never
+    /// holds a piece of the key.
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    /// The status of the provider's answer. 0 if it gave none.
+    #[prost(int32, tag = "3")]
+    pub upstream_status: i32,
+    /// The provider's own code of its refusal. Empty if it gave none.
+    #[prost(string, tag = "4")]
+    pub upstream_code: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `CheckKeyResponse`.
+pub mod check_key_response {
+    /// What the provider makes of a key.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Result {
+        /// Not said. Never sent.
+        Unspecified = 0,
+        /// The provider accepts the key.
+        Accepted = 1,
+        /// The provider does not know the key, or has closed it.
+        Rejected = 2,
+        /// The provider knows the key and has had too many requests with it.
+        RateLimited = 3,
+        /// The provider did not answer, or failed: nothing is known of the key.
+        Unreachable = 4,
+        /// What answers is not this provider's API: the gateway's base URL is wrong.
+        WrongEndpoint = 5,
+    }
+    impl Result {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "RESULT_UNSPECIFIED",
+                Self::Accepted => "RESULT_ACCEPTED",
+                Self::Rejected => "RESULT_REJECTED",
+                Self::RateLimited => "RESULT_RATE_LIMITED",
+                Self::Unreachable => "RESULT_UNREACHABLE",
+                Self::WrongEndpoint => "RESULT_WRONG_ENDPOINT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RESULT_UNSPECIFIED" => Some(Self::Unspecified),
+                "RESULT_ACCEPTED" => Some(Self::Accepted),
+                "RESULT_REJECTED" => Some(Self::Rejected),
+                "RESULT_RATE_LIMITED" => Some(Self::RateLimited),
+                "RESULT_UNREACHABLE" => Some(Self::Unreachable),
+                "RESULT_WRONG_ENDPOINT" => Some(Self::WrongEndpoint),
+                _ => None,
+            }
+        }
+    }
+}
+/// Generated client implementations.
+pub mod key_check_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Says whether a provider accepts a key, before anything depends on it.
+    #[derive(Debug, Clone)]
+    pub struct KeyCheckServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl KeyCheckServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> KeyCheckServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> KeyCheckServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            KeyCheckServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Asks a provider's list of models with a key, which costs nothing. Stores nothing and
+        /// logs nothing of the key.
+        ///
+        /// Caller: admin.
+        /// Idempotent; changes nothing.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (CALLER_UNAUTHENTICATED),
+        /// PERMISSION_DENIED (CALLER_NOT_ALLOWED). What the provider says is an answer, not an
+        /// error.
+        pub async fn check_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.chat.v1.KeyCheckService/CheckKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("archestra.chat.v1.KeyCheckService", "CheckKey"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod key_check_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with KeyCheckServiceServer.
+    #[async_trait]
+    pub trait KeyCheckService: std::marker::Send + std::marker::Sync + 'static {
+        /// Asks a provider's list of models with a key, which costs nothing. Stores nothing and
+        /// logs nothing of the key.
+        ///
+        /// Caller: admin.
+        /// Idempotent; changes nothing.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), UNAUTHENTICATED (CALLER_UNAUTHENTICATED),
+        /// PERMISSION_DENIED (CALLER_NOT_ALLOWED). What the provider says is an answer, not an
+        /// error.
+        async fn check_key(
+            &self,
+            request: tonic::Request<super::CheckKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckKeyResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Says whether a provider accepts a key, before anything depends on it.
+    #[derive(Debug)]
+    pub struct KeyCheckServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> KeyCheckServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for KeyCheckServiceServer<T>
+    where
+        T: KeyCheckService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/archestra.chat.v1.KeyCheckService/CheckKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckKeySvc<T: KeyCheckService>(pub Arc<T>);
+                    impl<
+                        T: KeyCheckService,
+                    > tonic::server::UnaryService<super::CheckKeyRequest>
+                    for CheckKeySvc<T> {
+                        type Response = super::CheckKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as KeyCheckService>::check_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for KeyCheckServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "archestra.chat.v1.KeyCheckService";
+    impl<T> tonic::server::NamedService for KeyCheckServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
