@@ -14,11 +14,8 @@ use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry};
+use tonic::{Code, Status, transport::Endpoint};
 
 use crate::config::{Cli, ClientOptions, Command, Output, ServeOptions};
 
@@ -83,12 +80,10 @@ async fn detect(client: &ClientOptions, model: String) -> anyhow::Result<ExitCod
 }
 
 /// Prepares a connection; it is made by the first call.
-fn connect(options: &ClientOptions) -> anyhow::Result<ChatServiceClient<Channel>> {
-    let channel = Endpoint::from_shared(options.server.clone())
-        .with_context(|| format!("--server {:?} is not a URL", options.server))?
-        .connect_timeout(CONNECT_MAX)
-        .connect_lazy();
-    Ok(ChatServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+fn connect(options: &ClientOptions) -> anyhow::Result<ChatServiceClient<Wire>> {
+    let tune = |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX);
+    let wire = options.identity.credentials().connect("the client's identity", &options.server, tune)?;
+    Ok(ChatServiceClient::new(wire.load().value.clone()).max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
 fn exit_code(code: Code) -> u8 {

@@ -14,6 +14,7 @@
 //! - A key leaves this process in one header to its provider, and in nothing else.
 //! - Nothing runs for a caller who has left.
 
+mod access;
 mod chat;
 mod cli;
 mod config;
@@ -49,7 +50,12 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let vault = VaultClient::new(&options.vault_url)?;
+    let identities = options.server.identities()?;
+    let vault = VaultClient::new(options)?;
     let upstream = Upstream::new(options.upstream.clone())?;
-    server::run(&options.server, listener, rpc::served(Chats::new(vault, upstream)), stop).await
+    let served = rpc::served(Chats::new(vault.clone(), upstream), identities);
+    tokio::select! {
+        served = server::run(&options.server, listener, served, stop) => served,
+        () = vault.follow() => Ok(()),
+    }
 }

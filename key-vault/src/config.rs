@@ -9,7 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+use service_runtime::{client::ClientIdentityOptions, options, server::ServerOptions, telemetry::TelemetryOptions};
 
 use crate::{
     environment::{Environment, EnvironmentError},
@@ -331,6 +331,10 @@ pub struct ConnectionOptions {
     /// The vault to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
     pub server: String,
+
+    /// Whom to trust, and as whom to call.
+    #[command(flatten)]
+    pub identity: ClientIdentityOptions,
 
     /// Tables for people, JSON for programs
     #[arg(long, value_enum, default_value_t = Output::Table, global = true)]

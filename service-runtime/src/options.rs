@@ -5,10 +5,21 @@ use clap::Command;
 /// Commands that run without a person: each of their options can be set by a variable.
 const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
 
-/// Options of every other command that can be: where to connect, for whom, how to print.
+/// Options of every other command that can be: where to connect, as whom, for whom, how to
+/// print.
 /// What a command does is said on its command line only, so that a forgotten variable
 /// deletes nothing.
-const CONNECTION_OPTIONS: [&str; 3] = ["server", "organization", "output"];
+const CONNECTION_OPTIONS: [&str; 9] = [
+    "server",
+    "gateway",
+    "ca",
+    "client-certificate",
+    "client-key",
+    "token-file",
+    "server-name",
+    "organization",
+    "output",
+];
 
 /// Lets options be set by the variable `<PREFIX>_<NAME>` too: `--log-format` by
 /// `KEY_VAULT_LOG_FORMAT`.
