@@ -9,15 +9,18 @@ mod output;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry};
+use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry, token};
 use tonic::{Code, Status, transport::Endpoint};
 
-use crate::config::{Cli, ClientOptions, Command, Output, ServeOptions};
+use crate::{
+    config::{Cli, ClientOptions, Command, Output, ServeOptions, TokensCommand},
+    doctor,
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,25 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(options) => serve(*options).await,
         Command::Chat(options) => conversation::run(*options).await,
         Command::Detect { client, model } => detect(&client, model).await,
+        Command::Doctor { options, output } => {
+            let report = doctor::examine(&options).await;
+            match output {
+                Output::Json => output::json_lines(&report.findings)?,
+                Output::Text => output::findings(&report.findings),
+            }
+            match report.failed() {
+                0 => Ok(ExitCode::SUCCESS),
+                failed => bail!("{failed} checks failed"),
+            }
+        }
+        Command::Tokens(TokensCommand::Create { options, output }) => {
+            let created = token::create(&options)?;
+            match output {
+                Output::Json => output::json_lines(&[created])?,
+                Output::Text => output::token(&created)?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "chat-gateway", &mut std::io::stdout());

@@ -12,6 +12,7 @@ use service_runtime::{
     options,
     server::ServerOptions,
     telemetry::TelemetryOptions,
+    token,
 };
 
 use crate::upstream::UpstreamOptions;
@@ -54,11 +55,37 @@ pub enum Command {
         /// The model's name
         model: String,
     },
+    /// Check a deployment from inside, with the options of `serve`, and say what to fix
+    Doctor {
+        /// What would be served.
+        #[command(flatten)]
+        options: Box<ServeOptions>,
+        /// Text for people, JSON for programs: one finding a line
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Make bearer tokens. A policy says whose they are
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
         #[arg(value_enum)]
         shell: Shell,
+    },
+}
+
+/// Commands on bearer tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token, and print it once with its entry for the policy
+    Create {
+        /// How.
+        #[command(flatten)]
+        options: token::CreateOptions,
+        /// Text for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
 }
 

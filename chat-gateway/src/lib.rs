@@ -19,6 +19,7 @@ mod chat;
 mod cli;
 mod config;
 mod detect;
+mod doctor;
 mod message;
 mod provider;
 mod rpc;

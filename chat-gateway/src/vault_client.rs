@@ -3,7 +3,10 @@
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use proto::{
-    keyvault::{ErrorReason, ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
+    keyvault::{
+        ErrorReason, ResolveKeyRequest, WatchKeyChangesRequest,
+        key_resolution_service_client::KeyResolutionServiceClient,
+    },
     types,
 };
 use service_runtime::{client::Wire, reload::Reloading, telemetry};
@@ -92,6 +95,14 @@ impl VaultClient {
 
     fn client(&self) -> KeyResolutionServiceClient<Wire> {
         KeyResolutionServiceClient::new(self.wire.load().value.clone())
+    }
+
+    /// Whether the vault answers this gateway: it begins to watch, and leaves.
+    pub(crate) async fn knows_this_gateway(&self) -> Result<(), KeyError> {
+        let mut request = Request::new(WatchKeyChangesRequest::default());
+        request.set_timeout(RESOLVE_MAX);
+        let watched = self.client().watch_key_changes(request).await;
+        watched.map(|_| ()).map_err(|status| KeyError::Unavailable(cause(&status)))
     }
 
     /// Asks for the key of a call.

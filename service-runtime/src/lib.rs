@@ -1,6 +1,6 @@
 //! What a service does before its first RPC and after its last.
 //!
-//! Hardening of the process, options, telemetry, TLS, who calls and who may, the server
+//! Hardening of the process, options, what is checked about a deployment, telemetry, TLS, who calls and who may, the server
 //! loop, connections to other services, shutdown, and the wire form of a failure and of
 //! invalid fields. Nothing else
 //! belongs here:
@@ -13,6 +13,7 @@
 //! - There is no `util` module. If a thing has no noun, it has no home yet.
 
 pub mod client;
+pub mod doctor;
 pub mod failure;
 pub mod fields;
 pub mod hardening;

@@ -1,5 +1,7 @@
 //! How command line options are read from the environment: one rule for both binaries.
 
+use std::time::Duration;
+
 use clap::Command;
 
 /// Commands that run without a person: each of their options can be set by a variable.
@@ -54,6 +56,29 @@ pub fn grpc_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.
+///
+/// # Errors
+///
+/// Says how it is written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let problem = || "must be a number with a unit, such as 90s, 30m, 24h or 7d; or 0".to_owned();
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, ""),
+    };
+    let number: u64 = number.parse().map_err(|_| problem())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ if number == 0 => 0,
+        _ => return Err(problem()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Arg;
@@ -88,6 +113,18 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(grpc_url(text).is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_with_a_unit() {
+        for (text, seconds) in
+            [("0", Some(0)), ("90s", Some(90)), ("30m", Some(1_800)), ("24h", Some(86_400)), ("7d", Some(604_800))]
+        {
+            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
+        for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

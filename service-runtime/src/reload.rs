@@ -19,8 +19,8 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 /// How often files are read to see whether they changed. What is taken away with them must
-/// be gone within 30 s.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// be gone within 30 s, and a few small files cost nothing.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The largest file that is read. Certificates and policies have a few KiB.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;

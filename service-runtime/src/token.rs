@@ -3,16 +3,28 @@
 //! The id (12 letters and digits) is public and finds the policy's entry. The secret is 256
 //! random bits, so one fast hash of the token is all that a policy needs to keep. The
 //! checksum (CRC-32, 8 hexadecimal digits) lets scanners and typing errors be told from
-//! real tokens without asking anyone.
+//! real tokens without asking anyone. Whoever finds one in a log knows what it is.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::Utc;
+use clap::Args;
 use ring::{
     digest::{SHA256, SHA256_OUTPUT_LEN, digest},
     rand::{SecureRandom as _, SystemRandom},
 };
+use serde::Serialize;
 use zeroize::Zeroizing;
+
+use crate::{
+    options,
+    policy::{TokenEntry, token_entry},
+};
+
+/// The longest life of a token: whoever holds it must come back every quarter.
+pub const LIFE_MAX: chrono::Duration = chrono::Duration::days(90);
 
 const PREFIX: &str = "akv1_";
 const ID_LENGTH: usize = 12;
@@ -21,6 +33,42 @@ const SECRET_BYTES: usize = 32;
 const SECRET_LENGTH: usize = 43;
 const CHECKSUM_LENGTH: usize = 8;
 const LENGTH: usize = PREFIX.len() + ID_LENGTH + 1 + SECRET_LENGTH + 1 + CHECKSUM_LENGTH;
+
+/// How a token is made.
+#[derive(Args, Clone, Debug)]
+pub struct CreateOptions {
+    /// How long it is good for: 12h, 30d; at most 90d
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = options::duration)]
+    pub expires_in: Duration,
+}
+
+/// A token that was just made, to be shown once.
+#[derive(Serialize)]
+pub struct Created {
+    /// The token. Nobody can show it again.
+    pub token: String,
+    /// What the policy keeps of it.
+    pub policy_entry: TokenEntry,
+}
+
+impl fmt::Debug for Created {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Created").field("policy_entry", &self.policy_entry).finish_non_exhaustive()
+    }
+}
+
+/// Makes a token.
+///
+/// # Errors
+///
+/// Fails if it would live for too long, or if the system has no random numbers.
+pub fn create(options: &CreateOptions) -> anyhow::Result<Created> {
+    let life = chrono::Duration::from_std(options.expires_in).context("--expires-in is too long")?;
+    ensure!(life <= LIFE_MAX, "--expires-in is more than {} days", LIFE_MAX.num_days());
+    ensure!(!life.is_zero(), "--expires-in is 0: the token would never be good");
+    let token = Token::random()?;
+    Ok(Created { token: token.expose().to_owned(), policy_entry: token_entry(&token, Utc::now() + life) })
+}
 
 /// What a policy keeps of a token: 64 hexadecimal digits of its SHA-256.
 pub type TokenHash = [u8; SHA256_OUTPUT_LEN];
