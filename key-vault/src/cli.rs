@@ -7,6 +7,7 @@
 mod keyring;
 mod material;
 mod output;
+mod policy;
 mod session;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Keys { client, command } => Session::open(client)?.keys(command).await,
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
+        Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();

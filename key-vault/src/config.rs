@@ -3,6 +3,7 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod policy;
 mod secrets_managers;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,6 +20,7 @@ use crate::{
     vault::Upkeep,
 };
 
+pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
 
@@ -110,6 +112,15 @@ pub enum Command {
         /// What.
         #[command(subcommand)]
         command: ProfilesCommand,
+    },
+    /// Say what calls without a key of their own may fall back to
+    Policy {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Explain which key a call would use, and why
     Explain {

@@ -26,7 +26,7 @@ use crate::config::{
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-const CALL_MAX: Duration = Duration::from_secs(30);
+pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a vault, on behalf of one organization.
 pub(super) struct Session {
@@ -300,7 +300,7 @@ impl Session {
 }
 
 /// A new id for a request, so that the client library may send it twice.
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     Uuid::new_v4().to_string()
 }
 
