@@ -4,9 +4,10 @@
 //!
 //! 1. `rpc`: what callers can ask, and how failures look to them.
 //! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
-//! 3. `provider`: what differs between providers, as pure functions.
-//! 4. `upstream`: the one place that speaks HTTP.
-//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 3. `key_check`: whether a provider accepts a key.
+//! 4. `provider`: what differs between providers, as pure functions.
+//! 5. `upstream`: the one place that speaks HTTP.
+//! 6. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -18,6 +19,7 @@ mod chat;
 mod cli;
 mod config;
 mod detect;
+mod key_check;
 mod message;
 mod provider;
 mod rpc;
@@ -25,12 +27,15 @@ mod sse;
 mod upstream;
 mod vault_client;
 
+use std::sync::Arc;
+
 use service_runtime::server;
 use tokio::net::TcpListener;
 
 use chat::Chats;
 pub use cli::run;
 pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
+use key_check::KeyChecks;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
 use vault_client::VaultClient;
@@ -50,6 +55,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
     let vault = VaultClient::new(&options.vault_url)?;
-    let upstream = Upstream::new(options.upstream.clone())?;
-    server::run(&options.server, listener, rpc::served(Chats::new(vault, upstream)), stop).await
+    let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
+    let served = rpc::served(Chats::new(vault, Arc::clone(&upstream)), KeyChecks::new(upstream));
+    server::run(&options.server, listener, served, stop).await
 }

@@ -51,7 +51,7 @@ pub(crate) trait Provider: Sync {
     /// The request for the list of models: its path, and its headers beside the credential.
     fn models(&self) -> (&'static str, HeaderMap);
 
-    /// Whether a body is the provider's list of models, or the beginning of it.
+    /// Whether a body is the provider's list of models.
     fn lists_models(&self, body: &Value) -> bool;
 
     /// What a refusal to list the models says about the key, where its kind says something

@@ -2,13 +2,15 @@
 
 mod convert;
 mod failure;
+mod key_check;
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::chat::{
     ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
     chat_service_server::{ChatService, ChatServiceServer},
+    key_check_service_server::KeyCheckServiceServer,
 };
 use service_runtime::{failure::Failure, fields, peer::Peer, server::Served, telemetry};
 use tokio::{sync::watch, time::Instant};
@@ -18,6 +20,7 @@ use tracing::Span;
 use crate::{
     chat::{self, Chats},
     detect,
+    key_check::KeyChecks,
     message::Ask,
 };
 
@@ -40,11 +43,13 @@ enum Error {
 }
 
 /// The services of a gateway.
-pub(crate) fn served(chats: Chats) -> Served {
-    let service = ChatServiceServer::new(Rpc { chats }).max_decoding_message_size(REQUEST_BYTES_MAX);
+pub(crate) fn served(chats: Chats, checks: KeyChecks) -> Served {
+    let rpc = Arc::new(Rpc { chats, checks });
+    let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
-        routes: Routes::new(service),
-        services: &["archestra.chat.v1.ChatService"],
+        routes: Routes::new(chat).add_service(key_check),
+        services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         ready: watch::Sender::new(true).subscribe(),
@@ -55,6 +60,7 @@ pub(crate) fn served(chats: Chats) -> Served {
 #[derive(Debug)]
 struct Rpc {
     chats: Chats,
+    checks: KeyChecks,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;

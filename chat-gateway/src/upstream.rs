@@ -403,8 +403,8 @@ async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &Key
     Fault::NotAStream { status: status.as_u16(), content_type: content_type.chars().take(100).collect() }
 }
 
-/// As much of a body as is there in time, up to a limit, and whether that is all of what was
-/// sent. A refusal that breaks off is worth as much as its beginning.
+/// As much of a body as is there in time, up to a limit; and whether it did not break off. A
+/// refusal that breaks off is worth as much as its beginning.
 async fn body(mut response: reqwest::Response, bytes_max: usize, until: Instant) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
     loop {

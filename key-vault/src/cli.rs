@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
 //! is, 5 not available now.
 
+mod key_check;
 mod keyring;
 mod material;
 mod output;
@@ -20,6 +21,7 @@ use crate::{
     config::{Cli, Command, Output, ServeOptions},
     doctor::{self, Verdict},
 };
+use key_check::NotStored;
 use session::Session;
 
 /// Does what the command line asks, and says how it went.
@@ -32,7 +34,8 @@ pub async fn run(cli: Cli) -> ExitCode {
                 Some(status) => output::complain(&output::describe(status)),
                 None => output::complain(&Chain(error.as_ref()).to_string()),
             }
-            ExitCode::from(status.map_or(1, |status| exit_code(status.code())))
+            let refused = error.downcast_ref::<NotStored>().map(|refused| refused.code);
+            ExitCode::from(status.map(Status::code).or(refused).map_or(1, exit_code))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod key_check;
 mod policy;
 mod secrets_managers;
 
@@ -20,6 +21,7 @@ use crate::{
     vault::Upkeep,
 };
 
+pub(crate) use key_check::CheckOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
@@ -411,6 +413,9 @@ pub enum KeysCommand {
         /// Where the key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// List keys
     List {
@@ -437,6 +442,9 @@ pub enum KeysCommand {
         /// Where the new key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// Bring the previous material of a key back, as a new version
     Rollback {

@@ -8,7 +8,7 @@ const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
 /// Options of every other command that can be: where to connect, for whom, how to print.
 /// What a command does is said on its command line only, so that a forgotten variable
 /// deletes nothing.
-const CONNECTION_OPTIONS: [&str; 3] = ["server", "organization", "output"];
+const CONNECTION_OPTIONS: [&str; 4] = ["server", "gateway", "organization", "output"];
 
 /// Lets options be set by the variable `<PREFIX>_<NAME>` too: `--log-format` by
 /// `KEY_VAULT_LOG_FORMAT`.

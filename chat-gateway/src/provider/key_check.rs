@@ -42,7 +42,7 @@ pub(crate) struct Checked {
     pub(crate) rejection: Option<Rejection>,
 }
 
-/// Judges an answer. `whole` says that nothing of the body is missing.
+/// Judges an answer. `whole` says that the body did not break off.
 pub(crate) fn judge(provider: &dyn Provider, status: u16, headers: &HeaderMap, body: &[u8], whole: bool) -> Checked {
     let plain = |standing| Checked { standing, rejection: None };
     let json = serde_json::from_slice::<Value>(body).ok();

@@ -81,7 +81,11 @@ impl ErrorBody {
 
 /// The beginning of a text body. A page of HTML says nothing that anybody wants to read.
 fn plain_text(body: &[u8]) -> String {
-    if is_page(body) { String::new() } else { String::from_utf8_lossy(body).trim().chars().take(PLAIN_CHARS_MAX).collect() }
+    if is_page(body) {
+        String::new()
+    } else {
+        String::from_utf8_lossy(body).trim().chars().take(PLAIN_CHARS_MAX).collect()
+    }
 }
 
 /// Whether a body is a page for people.

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 use crate::provider::{
-    Rejection, RejectionKind, Standing,
+    Rejection, RejectionKind, Reservation, Standing,
     rejection::{self, ErrorBody},
 };
 
@@ -59,9 +59,12 @@ fn kind_of_word(word: &str) -> Option<RejectionKind> {
     })
 }
 
-/// What a refusal to list the models says about the key, beyond its kind. A restricted key
-/// without the scope for the list is a 403 like any other: a key that is valid.
+/// What a refusal to list the models says about the key, beyond its kind.
 pub(super) fn standing(rejection: &Rejection) -> Option<Standing> {
+    // Of a restricted key without the scope for the list: a 403 or a 401, and a key that is valid.
+    if rejection.message.to_ascii_lowercase().contains("missing scopes") {
+        return Some(Standing::AcceptedWith(Reservation::NoList));
+    }
     // Said to whole countries before the key is looked at.
     (rejection.code == "unsupported_country_region_territory").then_some(Standing::Unknown)
 }
