@@ -8,6 +8,7 @@
 //! database on a PostgreSQL server of this process, in place of an SQLite file.
 
 pub mod answer;
+pub mod client;
 pub mod fake_provider;
 pub mod fixtures;
 pub mod history;
