@@ -15,10 +15,12 @@
 //! - A key leaves this process in one header to its provider, and in nothing else.
 //! - Nothing runs for a caller who has left.
 
+mod access;
 mod chat;
 mod cli;
 mod config;
 mod detect;
+mod doctor;
 mod key_check;
 mod message;
 mod provider;
@@ -54,8 +56,13 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let vault = VaultClient::new(&options.vault_url)?;
+    let identities = options.server.identities()?;
+    let vault = VaultClient::new(options)?;
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
-    let served = rpc::served(Chats::new(vault, Arc::clone(&upstream)), KeyChecks::new(upstream));
-    server::run(&options.server, listener, served, stop).await
+    let chats = Chats::new(vault.clone(), Arc::clone(&upstream));
+    let served = rpc::served(chats, KeyChecks::new(upstream), identities);
+    tokio::select! {
+        served = server::run(&options.server, listener, served, stop) => served,
+        () = vault.follow() => Ok(()),
+    }
 }

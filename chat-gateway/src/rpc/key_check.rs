@@ -10,7 +10,7 @@ use proto::{
 use service_runtime::fields::{Check, Invalid};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, answer, deadline, peer};
+use super::{Error, Rpc, admission::admit, answer, deadline};
 use crate::{
     key_check::Verdict,
     message::{KeyMaterial, Provider},
@@ -29,7 +29,7 @@ impl KeyCheckService for Rpc {
 
 impl Rpc {
     async fn check(&self, request: Request<CheckKeyRequest>) -> Result<CheckKeyResponse, Error> {
-        peer(&request)?;
+        let request = admit(request)?;
         let deadline = deadline(&request);
         let (provider, key) = ask(request.into_inner())?;
         Ok(self.checks.check(provider, &key, deadline).await.into())

@@ -12,13 +12,11 @@ use proto::{
     keyvault::KeyMaterial,
     types::Provider,
 };
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use service_runtime::client::{Credentials, Wire};
+use tonic::{Code, Status, transport::Endpoint};
 
 use super::{output, session::CONNECT_MAX};
-use crate::config::CheckOptions;
+use crate::config::{CheckOptions, ConnectionOptions};
 
 /// The gateway waits for a provider for 15 s unless configured otherwise.
 const CALL_MAX: Duration = Duration::from_mins(1);
@@ -40,6 +38,7 @@ pub(super) struct NotStored {
 /// [`NotStored`] says why not.
 pub(super) async fn before_storing(
     options: &CheckOptions,
+    connection: &ConnectionOptions,
     provider: Provider,
     material: &KeyMaterial,
 ) -> anyhow::Result<()> {
@@ -47,7 +46,7 @@ pub(super) async fn before_storing(
         return Ok(());
     }
     let request = CheckKeyRequest { provider: provider.into(), material: Some(material.clone()) };
-    let answer = KeyCheckServiceClient::new(connect(&options.gateway)?).check_key(request).await;
+    let answer = KeyCheckServiceClient::new(connect(&options.gateway, connection)?).check_key(request).await;
     let problem = match answer {
         Ok(response) => refusal(&response.into_inner()),
         Err(status) => Some(unanswered(&options.gateway, &status)),
@@ -62,10 +61,13 @@ pub(super) async fn before_storing(
     }
 }
 
-/// Prepares a connection to a gateway; it is made by the first call.
-fn connect(url: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("--gateway {url:?} is not a URL"))?;
-    Ok(endpoint.connect_timeout(CONNECT_MAX).timeout(CALL_MAX).connect_lazy())
+/// Prepares a connection to a gateway, as whoever calls the vault; it is made by the first call.
+fn connect(url: &str, connection: &ConnectionOptions) -> anyhow::Result<Wire> {
+    let tune = |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX).timeout(CALL_MAX);
+    // A name that was given is the vault's.
+    let credentials = Credentials { server_name: None, ..connection.identity.credentials() };
+    let wire = credentials.connect("the client's identity", url, tune).context("cannot ask the gateway to check")?;
+    Ok(wire.load().value.clone())
 }
 
 /// Why the answer of the gateway forbids to store the key, if it does.

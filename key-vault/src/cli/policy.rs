@@ -5,7 +5,7 @@ use proto::keyvault::{
     FallbackPolicy, GetFallbackPolicyRequest, GetFallbackPolicyResponse, SetFallbackPolicyRequest,
     api_key_service_client::ApiKeyServiceClient,
 };
-use tonic::transport::Channel;
+use service_runtime::client::Wire;
 
 use super::{output, session};
 use crate::config::{ClientOptions, Output, Permission, PolicyChange, PolicyCommand};
@@ -21,7 +21,7 @@ pub(super) async fn run(options: ClientOptions, command: PolicyCommand) -> anyho
 
 /// A connection to a vault, on behalf of who says what an organization may do.
 struct Administrator {
-    keys: ApiKeyServiceClient<Channel>,
+    keys: ApiKeyServiceClient<Wire>,
     options: ClientOptions,
 }
 

@@ -17,7 +17,8 @@ use proto::{
     },
     types::Provider,
 };
-use tonic::transport::{Channel, Endpoint};
+use service_runtime::client::Wire;
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 use super::{key_check, material, output};
@@ -30,9 +31,10 @@ pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a vault, on behalf of one organization.
 pub(super) struct Session {
-    keys: ApiKeyServiceClient<Channel>,
-    resolution: KeyResolutionServiceClient<Channel>,
+    keys: ApiKeyServiceClient<Wire>,
+    resolution: KeyResolutionServiceClient<Wire>,
     organization_id: String,
+    connection: ConnectionOptions,
     output: Output,
 }
 
@@ -45,6 +47,7 @@ impl Session {
             resolution: KeyResolutionServiceClient::new(channel),
             organization_id: options.organization,
             output: options.connection.output,
+            connection: options.connection,
         })
     }
 
@@ -52,7 +55,7 @@ impl Session {
         match command {
             KeysCommand::Add { provider, name, default, profiles, material, check } => {
                 let (provider, material) = (Provider::from(provider), material::read(&material)?);
-                key_check::before_storing(&check, provider, &material).await?;
+                key_check::before_storing(&check, &self.connection, provider, &material).await?;
                 let request = CreateApiKeyRequest {
                     organization_id: self.organization_id.clone(),
                     provider: provider.into(),
@@ -78,7 +81,7 @@ impl Session {
                 let material = material::read(&material)?;
                 if check.check {
                     let provider = self.get(id.clone()).await?.provider();
-                    key_check::before_storing(&check, provider, &material).await?;
+                    key_check::before_storing(&check, &self.connection, provider, &material).await?;
                 }
                 let request = RotateApiKeyRequest {
                     organization_id: self.organization_id.clone(),
@@ -312,10 +315,10 @@ pub(super) fn request_id() -> String {
 }
 
 /// Prepares a connection to a vault; it is made by the first call.
-pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(options.server.clone());
-    let endpoint = endpoint.with_context(|| format!("--server {:?} is not a URL", options.server))?;
-    Ok(endpoint.connect_timeout(CONNECT_MAX).timeout(call_max).connect_lazy())
+pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Wire> {
+    let tune = move |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX).timeout(call_max);
+    let wire = options.identity.credentials().connect("the client's identity", &options.server, tune)?;
+    Ok(wire.load().value.clone())
 }
 
 /// Asks on the terminal. Without one, there is nobody to ask.
