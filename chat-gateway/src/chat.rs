@@ -9,6 +9,8 @@
 
 mod error;
 
+use std::sync::Arc;
+
 use futures_util::{Stream, stream};
 use tokio::time::Instant;
 use tracing::{info, instrument};
@@ -32,11 +34,11 @@ const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Chats {
     vault: VaultClient,
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
 }
 
 impl Chats {
-    pub(crate) fn new(vault: VaultClient, upstream: Upstream) -> Self {
+    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>) -> Self {
         Self { vault, upstream }
     }
 

@@ -4,9 +4,10 @@
 //!
 //! 1. `rpc`: what callers can ask, and how failures look to them.
 //! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
-//! 3. `provider`: what differs between providers, as pure functions.
-//! 4. `upstream`: the one place that speaks HTTP.
-//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 3. `key_check`: whether a provider accepts a key.
+//! 4. `provider`: what differs between providers, as pure functions.
+//! 5. `upstream`: the one place that speaks HTTP.
+//! 6. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -20,6 +21,7 @@ mod cli;
 mod config;
 mod detect;
 mod doctor;
+mod key_check;
 mod message;
 mod provider;
 mod rpc;
@@ -27,12 +29,15 @@ mod sse;
 mod upstream;
 mod vault_client;
 
+use std::sync::Arc;
+
 use service_runtime::server;
 use tokio::net::TcpListener;
 
 use chat::Chats;
 pub use cli::run;
 pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
+use key_check::KeyChecks;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
 use vault_client::VaultClient;
@@ -53,8 +58,9 @@ pub async fn serve(
     options.server.check(listener.local_addr()?)?;
     let identities = options.server.identities()?;
     let vault = VaultClient::new(options)?;
-    let upstream = Upstream::new(options.upstream.clone())?;
-    let served = rpc::served(Chats::new(vault.clone(), upstream), identities);
+    let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
+    let chats = Chats::new(vault.clone(), Arc::clone(&upstream));
+    let served = rpc::served(chats, KeyChecks::new(upstream), identities);
     tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

@@ -3,6 +3,7 @@
 mod admission;
 mod convert;
 mod failure;
+mod key_check;
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use proto::chat::{
     ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
     chat_service_server::{ChatService, ChatServiceServer},
+    key_check_service_server::KeyCheckServiceServer,
 };
 use service_runtime::{
     failure::Failure,
@@ -26,6 +28,7 @@ use crate::{
     access::{Denied, Role},
     chat::{self, Chats},
     detect,
+    key_check::KeyChecks,
     message::Ask,
 };
 use admission::admit;
@@ -51,13 +54,15 @@ enum Error {
 }
 
 /// The services of a gateway.
-pub(crate) fn served(chats: Chats, identities: Identities<Role>) -> Served<Role> {
-    let service = ChatServiceServer::new(Rpc { chats }).max_decoding_message_size(REQUEST_BYTES_MAX);
+pub(crate) fn served(chats: Chats, checks: KeyChecks, identities: Identities<Role>) -> Served<Role> {
+    let rpc = Arc::new(Rpc { chats, checks });
+    let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
         identities,
         refuse: Arc::new(refuse),
-        routes: Routes::new(service),
-        services: &["archestra.chat.v1.ChatService"],
+        routes: Routes::new(chat).add_service(key_check),
+        services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         ready: watch::Sender::new(true).subscribe(),
@@ -75,6 +80,7 @@ fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure
 #[derive(Debug)]
 struct Rpc {
     chats: Chats,
+    checks: KeyChecks,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;

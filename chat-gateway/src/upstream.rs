@@ -11,13 +11,12 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, header};
-use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
-    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
+    provider::{self, Broken, Checked, Decoder, Outbound, Output, Provider, Rejection},
     sse,
 };
 
@@ -31,6 +30,9 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long an error body may take after its headers.
 const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
+
+/// A list of models. An account with thousands of its own has some hundred KiB.
+const MODELS_BYTES_MAX: usize = 1024 * 1024;
 
 /// As much of a provider's message as a caller is shown, and as is looked at for it.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -78,6 +80,10 @@ pub struct UpstreamOptions {
     /// The longest time for one answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = seconds)]
     pub total_timeout: Duration,
+
+    /// The longest time to check a key, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub key_check_timeout: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -212,6 +218,48 @@ impl Upstream {
         }
     }
 
+    /// Asks for the list of models, and judges what the answer says about the key. The words of
+    /// the provider are scrubbed of the key.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if no answer came in time, by `callers` deadline at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection or resets the HTTP/2 stream.
+    pub(crate) async fn check_key(
+        &self,
+        name: Name,
+        key: &KeyMaterial,
+        callers: Option<Instant>,
+    ) -> Result<(u16, Checked), Fault> {
+        let ours = Instant::now() + self.options.key_check_timeout;
+        let deadline = callers.map_or(ours, |callers| callers.min(ours));
+        let provider = provider::of(name);
+        let (path, mut headers) = provider.models();
+        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
+        headers.insert(header, credential);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let response = self.client.get(self.url(name, path)).headers(headers).send();
+        let response = timeout_at(deadline, response).await.map_err(|_| Fault::TotalTimeout)?;
+        let response = response.map_err(|error| Fault::Unreachable(error.without_url().into()))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (body, whole) = body(response, MODELS_BYTES_MAX, deadline).await;
+        let mut checked = provider::judge(provider, status, &headers, &body, whole);
+        checked.rejection = checked.rejection.map(|rejection| Scrubber::new(key).scrub(rejection));
+        Ok((status, checked))
+    }
+
+    fn url(&self, name: Name, path: &str) -> String {
+        let base = match name {
+            Name::Anthropic => &self.options.anthropic_base_url,
+            Name::OpenAi => &self.options.openai_base_url,
+            Name::Gemini => &self.options.gemini_base_url,
+        };
+        format!("{}{path}", base.as_str().trim_end_matches('/'))
+    }
+
     /// Which of the two limits on the first output has passed: the total one of `deadline`,
     /// or that of the first event.
     fn timed(&self, fault: Fault, deadline: Instant) -> Fault {
@@ -231,18 +279,12 @@ impl Upstream {
         key: &KeyMaterial,
         deadline: Instant,
     ) -> Result<reqwest::Response, Fault> {
-        let base = match name {
-            Name::Anthropic => &self.options.anthropic_base_url,
-            Name::OpenAi => &self.options.openai_base_url,
-            Name::Gemini => &self.options.gemini_base_url,
-        };
         let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
         let mut headers = outbound.headers;
         headers.insert(header, credential);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let url = format!("{}{}", base.as_str().trim_end_matches('/'), outbound.path);
-        let response = self.client.post(url).headers(headers).body(outbound.body).send();
+        let response = self.client.post(self.url(name, &outbound.path)).headers(headers).body(outbound.body).send();
         let headers_max = self.options.headers_timeout;
         match timeout_at(deadline.min(Instant::now() + headers_max), response).await {
             Ok(Ok(response)) => Ok(response),
@@ -352,8 +394,8 @@ impl Exchange {
 async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &KeyMaterial) -> Fault {
     let status = response.status();
     let headers = response.headers().clone();
-    let body = error_body(response).await;
-    if status.is_client_error() || status.is_server_error() || (status.is_success() && is_error(&body)) {
+    let (body, _) = body(response, ERROR_BODY_BYTES_MAX, Instant::now() + ERROR_BODY_MAX).await;
+    if status.is_client_error() || status.is_server_error() || (status.is_success() && provider::is_error(&body)) {
         let rejection = provider.classify(status.as_u16(), &headers, &body);
         return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };
     }
@@ -361,30 +403,23 @@ async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &Key
     Fault::NotAStream { status: status.as_u16(), content_type: content_type.chars().take(100).collect() }
 }
 
-/// As much of a body as is there in time, up to a limit. A body that breaks off is
-/// worth as much as its beginning.
-async fn error_body(mut response: reqwest::Response) -> Vec<u8> {
-    let until = Instant::now() + ERROR_BODY_MAX;
+/// As much of a body as is there in time, up to a limit; and whether it did not break off. A
+/// refusal that breaks off is worth as much as its beginning.
+async fn body(mut response: reqwest::Response, bytes_max: usize, until: Instant) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
-        let room = ERROR_BODY_BYTES_MAX - body.len();
-        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if body.len() == ERROR_BODY_BYTES_MAX {
-            break;
+    loop {
+        match timeout_at(until, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if body.len() == bytes_max {
+                    return (body, true);
+                }
+            }
+            Ok(Ok(None)) => return (body, true),
+            Ok(Err(_)) | Err(_) => return (body, false),
         }
     }
-    body
-}
-
-/// Whether a body of a 200 is an error nevertheless.
-fn is_error(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        error: Option<IgnoredAny>,
-    }
-    let one = serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.is_some());
-    one || serde_json::from_slice::<Vec<Body>>(body).is_ok_and(|all| all.iter().any(|body| body.error.is_some()))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -532,13 +567,5 @@ mod tests {
         assert_eq!(said("key=hijklmn is bad"), "[removed] is bad");
         assert_eq!(said("Invalid 'temperature': 99 is above 2"), "Invalid 'temperature': 99 is above 2");
         assert_eq!(said(&"x".repeat(5_000)).len(), MESSAGE_CHARS_MAX);
-    }
-
-    #[test]
-    fn an_error_in_a_200_is_an_error() {
-        assert!(is_error(br#"{"error":{"message":"no"}}"#));
-        assert!(is_error(br#"[{"error":{"code":429}}]"#));
-        assert!(!is_error(br#"{"id":"1","error":null}"#));
-        assert!(!is_error(b"<html>"));
     }
 }

@@ -39,9 +39,14 @@ pub(crate) struct ResolvedKey {
 /// Why the vault gave no key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// No step of the resolution has a key.
+    /// No step of the resolution that may be taken has a key.
     #[error("no {provider} key is configured")]
-    NotConfigured { provider: Provider, says: String },
+    NotConfigured {
+        provider: Provider,
+        /// The names of the steps that fallback policies forbid. Empty if there are none.
+        forbidden: String,
+        says: String,
+    },
     /// The key that decides cannot be used.
     #[error("key {api_key_id} cannot be used")]
     Unusable { provider: Provider, api_key_id: String, source_step: String, cause: String, says: String },
@@ -152,7 +157,7 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
     let value = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
     let is = |reason: ErrorReason| info.reason == reason.wire_name();
     if is(ErrorReason::NoKeyConfigured) {
-        KeyError::NotConfigured { provider, says: status.message().to_owned() }
+        KeyError::NotConfigured { provider, forbidden: value("forbidden"), says: status.message().to_owned() }
     } else if is(ErrorReason::KeyUnusable) {
         KeyError::Unusable {
             provider,

@@ -4,9 +4,11 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
 //! is, 5 not available now.
 
+mod key_check;
 mod keyring;
 mod material;
 mod output;
+mod policy;
 mod session;
 
 use std::process::ExitCode;
@@ -19,6 +21,7 @@ use crate::{
     config::{Cli, Command, Output, ServeOptions, TokensCommand},
     doctor,
 };
+use key_check::NotStored;
 use session::Session;
 
 /// Does what the command line asks, and says how it went.
@@ -31,7 +34,8 @@ pub async fn run(cli: Cli) -> ExitCode {
                 Some(status) => output::complain(&output::describe(status)),
                 None => output::complain(&Chain(error.as_ref()).to_string()),
             }
-            ExitCode::from(status.map_or(1, |status| exit_code(status.code())))
+            let refused = error.downcast_ref::<NotStored>().map(|refused| refused.code);
+            ExitCode::from(status.map(Status::code).or(refused).map_or(1, exit_code))
         }
     }
 }
@@ -71,6 +75,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Keys { client, command } => Session::open(client)?.keys(command).await,
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
+        Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();

@@ -3,6 +3,8 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod key_check;
+mod policy;
 mod secrets_managers;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -21,6 +23,8 @@ use crate::{
     vault::Upkeep,
 };
 
+pub(crate) use key_check::CheckOptions;
+pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
 
@@ -115,6 +119,15 @@ pub enum Command {
         /// What.
         #[command(subcommand)]
         command: ProfilesCommand,
+    },
+    /// Say what calls without a key of their own may fall back to
+    Policy {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// Explain which key a call would use, and why
     Explain {
@@ -404,6 +417,9 @@ pub enum KeysCommand {
         /// Where the key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// List keys
     List {
@@ -430,6 +446,9 @@ pub enum KeysCommand {
         /// Where the new key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// Bring the previous material of a key back, as a new version
     Rollback {

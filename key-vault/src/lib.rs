@@ -21,6 +21,7 @@ mod cli;
 mod config;
 mod doctor;
 mod environment;
+mod fallback_policy;
 pub mod key;
 mod metrics;
 mod rpc;

@@ -289,7 +289,8 @@ impl Rpc {
         let next_page_token = page.next_after.map_or_else(String::new, |after| listing.token(after));
         let environment_fallbacks = self
             .vault
-            .environment_fallbacks(&listing.organization)
+            .environment_fallbacks(&listing.organization, filter.profile)
+            .await?
             .into_iter()
             .filter(|provider| listing.provider.is_none_or(|wanted| wanted == *provider))
             .map(convert::environment_fallback)

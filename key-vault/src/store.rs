@@ -14,6 +14,7 @@ mod connection;
 mod entity;
 mod keks;
 mod migration;
+mod policy;
 mod row;
 
 use std::{
@@ -34,6 +35,7 @@ use uuid::Uuid;
 
 use crate::{
     change::{Change, ChangeKind},
+    fallback_policy::Policies,
     key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
     seal::Sealed,
 };
@@ -100,7 +102,9 @@ pub(crate) struct Meta {
 #[derive(Debug)]
 pub(crate) struct Candidates {
     pub(crate) revision: i64,
-    /// The profile's first.
+    /// What forbids steps.
+    pub(crate) policies: Policies,
+    /// The profile's first, those of forbidden steps too.
     pub(crate) found: Vec<Candidate>,
 }
 

@@ -42,6 +42,8 @@ struct Shared {
 /// A request that was received.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Its method.
+    pub method: String,
     /// Path and query.
     pub path: String,
     /// Its headers.
@@ -222,7 +224,8 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    shared.received.lock().expect("no panic").push(Received { path, headers: parts.headers, body });
+    let method = parts.method.to_string();
+    shared.received.lock().expect("no panic").push(Received { method, path, headers: parts.headers, body });
     let answer = {
         let mut answers = shared.answers.lock().expect("no panic");
         let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };

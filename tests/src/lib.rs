@@ -9,6 +9,7 @@
 
 pub mod answer;
 pub mod certs;
+pub mod client;
 pub mod fake_provider;
 pub mod fixtures;
 pub mod history;

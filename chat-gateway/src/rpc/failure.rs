@@ -103,10 +103,13 @@ pub(super) fn too_large() -> Failure {
 
 fn of_key(error: KeyError) -> Failure {
     match error {
-        KeyError::NotConfigured { provider, says } => failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-            .says(says)
-            .with("provider", provider)
-            .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase())),
+        KeyError::NotConfigured { provider, forbidden, says } => {
+            let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
+                .says(says)
+                .with("provider", provider)
+                .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase()));
+            if forbidden.is_empty() { failure } else { failure.with("forbidden", forbidden) }
+        }
         KeyError::Unusable { provider, api_key_id, source_step, cause, says } => {
             failure(Code::FailedPrecondition, Reason::KeyUnusable)
                 .says(says)

@@ -10,9 +10,9 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{
     keyvault::{
-        ApiKey, ExplainResolutionResponse, GetRewrapStatusResponse, GetSealStatusResponse, ProfileKey, api_key::State,
-        get_rewrap_status_response::State as RewrapState, key_encryption_key::State as KekState,
-        resolution_step::Outcome,
+        ApiKey, ExplainResolutionResponse, GetFallbackPolicyResponse, GetRewrapStatusResponse, GetSealStatusResponse,
+        ProfileKey, api_key::State, get_rewrap_status_response::State as RewrapState,
+        key_encryption_key::State as KekState, resolution_step::Outcome,
     },
     types::{Provider, Source},
 };
@@ -86,6 +86,21 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
             Outcome::Unspecified => "",
         };
         table.add_row([source(step.source()), outcome, step.detail.as_str()]);
+    }
+    print(&table.to_string());
+}
+
+/// Prints a fallback policy as a table.
+pub(super) fn fallback_policy(found: &GetFallbackPolicyResponse) {
+    let permission = |allowed: bool| if allowed { "allow" } else { "forbid" };
+    let set = found.fallback_policy.clone().unwrap_or_default();
+    let effective = found.effective_policy.clone().unwrap_or_default();
+    let mut table = table(["STEP", "SET", "IN EFFECT"]);
+    for (step, set, effective) in [
+        (Source::OrganizationDefault, set.allow_organization_default, effective.allow_organization_default),
+        (Source::Environment, set.allow_environment, effective.allow_environment),
+    ] {
+        table.add_row([source(step), permission(set), permission(effective)]);
     }
     print(&table.to_string());
 }

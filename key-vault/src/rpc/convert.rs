@@ -213,15 +213,23 @@ pub(super) fn profile(request: pb::ListProfileKeysRequest) -> Result<(Organizati
 pub(super) fn ask(organization_id: String, profile: Option<String>, provider: i32) -> Result<Ask> {
     let mut check = Check::default();
     let organization = check.take(organization(organization_id));
-    let profile = match profile {
-        None => Some(None),
-        Some(text) => check.take(profile_id("profile_id".to_owned(), text)).map(Some),
-    };
+    let profile = check.take(optional_profile(profile));
     let provider = check.take(required_provider(provider));
     let (Some(organization), Some(profile), Some(provider)) = (organization, profile, provider) else {
         return Err(check.failed());
     };
     Ok(Ask { organization, profile, provider })
+}
+
+/// An organization, or one of its profiles.
+pub(super) fn policy_place(
+    organization_id: String,
+    profile: Option<String>,
+) -> Result<(OrganizationId, Option<ProfileId>)> {
+    let mut check = Check::default();
+    let organization = check.take(organization(organization_id));
+    let profile = check.take(optional_profile(profile));
+    organization.zip(profile).ok_or_else(|| check.failed())
 }
 
 /// One or more profiles, each once, sorted.
@@ -261,6 +269,10 @@ fn organization(text: String) -> Result<OrganizationId> {
 
 fn profile_id(path: String, text: String) -> Result<ProfileId> {
     ProfileId::try_from(text).map_err(|problem| Invalid::new(path, problem))
+}
+
+fn optional_profile(text: Option<String>) -> Result<Option<ProfileId>> {
+    text.map(|text| profile_id("profile_id".to_owned(), text)).transpose()
 }
 
 fn key_id(path: &str, text: &str) -> Result<KeyId> {
@@ -392,6 +404,7 @@ impl From<Change> for pb::KeyChange {
             ChangeKind::DefaultChanged => Kind::DefaultChanged,
             ChangeKind::ProfilesChanged => Kind::ProfilesChanged,
             ChangeKind::PreviousDestroyed => Kind::PreviousDestroyed,
+            ChangeKind::FallbackPolicyChanged => Kind::FallbackPolicyChanged,
         };
         Self {
             revision: change.revision,
@@ -457,6 +470,7 @@ impl From<Step> for pb::ResolutionStep {
             Outcome::NotConfigured => pb::resolution_step::Outcome::NotConfigured,
             Outcome::Unusable => pb::resolution_step::Outcome::Unusable,
             Outcome::NotReached => pb::resolution_step::Outcome::NotReached,
+            Outcome::Forbidden => pb::resolution_step::Outcome::Forbidden,
         };
         Self {
             source: types::Source::from(step.source).into(),

@@ -98,6 +98,27 @@ pub(super) mod profile_key {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+pub(super) mod fallback_policy {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "fallback_policy")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) organization_id: String,
+        /// Empty for the organization itself.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) profile_id: String,
+        pub(in crate::store) allow_organization_default: bool,
+        pub(in crate::store) allow_environment: bool,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 pub(super) mod kek {
     use sea_orm::entity::prelude::*;
 

@@ -13,6 +13,7 @@ use super::{Error, PROFILES_MAX, Vault};
 use crate::{
     access::Caller,
     change::ChangeKind,
+    fallback_policy::FallbackPolicy,
     key::{ApiKey, KeyId, KeyMaterial, OrganizationId, Provider, State},
     seal::{Binding, Sealed, Sealer, WRAPS_MAX, WRAPS_WARN},
     store::{self, Remembered, Tx},
@@ -54,6 +55,7 @@ pub(super) enum Answer {
     Key(Box<ApiKey>),
     Cleared(Option<KeyId>),
     Assigned(usize),
+    Policy(FallbackPolicy),
 }
 
 /// A change is begun, or was made before.
@@ -63,7 +65,7 @@ pub(super) enum Begun<'a> {
 }
 
 /// Begins a change, or returns from the function with what was answered before: a key, what
-/// was cleared, how many were assigned.
+/// was cleared, how many were assigned, a policy.
 macro_rules! begun {
     ($vault:expr, $mutation:expr, $answer:ident) => {
         match $vault.begin($mutation).await? {
@@ -225,21 +227,28 @@ impl Answer {
     pub(super) fn key(self) -> Result<ApiKey, Error> {
         match self {
             Self::Key(key) => Ok(*key),
-            Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+            Self::Cleared(_) | Self::Assigned(_) | Self::Policy(_) => Err(OTHER_ANSWER),
         }
     }
 
     pub(super) fn cleared(self) -> Result<Option<KeyId>, Error> {
         match self {
             Self::Cleared(id) => Ok(id),
-            Self::Key(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+            Self::Key(_) | Self::Assigned(_) | Self::Policy(_) => Err(OTHER_ANSWER),
         }
     }
 
     pub(super) fn assigned(self) -> Result<usize, Error> {
         match self {
             Self::Assigned(count) => Ok(count),
-            Self::Key(_) | Self::Cleared(_) => Err(OTHER_ANSWER),
+            Self::Key(_) | Self::Cleared(_) | Self::Policy(_) => Err(OTHER_ANSWER),
+        }
+    }
+
+    pub(super) fn policy(self) -> Result<FallbackPolicy, Error> {
+        match self {
+            Self::Policy(policy) => Ok(policy),
+            Self::Key(_) | Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
         }
     }
 }
