@@ -7,6 +7,7 @@ mod secrets_managers;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
@@ -168,6 +169,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
 
+    /// For how many days it is remembered what keys were used for
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(31..=36_500))]
+    pub usage_retention_days: u32,
+
     /// Where the transit engine is.
     #[command(flatten)]
     pub transit: TransitOptions,
@@ -231,7 +236,11 @@ impl ServeOptions {
 
     /// What is chosen about upkeep.
     pub(crate) fn upkeep(&self) -> Upkeep {
-        Upkeep { changes_kept: self.changes_kept, rewrap_rows_per_second: self.rewrap_rows_per_second }
+        Upkeep {
+            changes_kept: self.changes_kept,
+            rewrap_rows_per_second: self.rewrap_rows_per_second,
+            usage_retention: TimeDelta::days(self.usage_retention_days.into()),
+        }
     }
 
     /// The fallback keys of this process' environment.
