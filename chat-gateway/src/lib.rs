@@ -6,7 +6,8 @@
 //! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
 //! 3. `provider`: what differs between providers, as pure functions.
 //! 4. `upstream`: the one place that speaks HTTP.
-//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 5. `usage`: what keys were used for, told to the vault beside the chats.
+//! 6. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -23,7 +24,10 @@ mod provider;
 mod rpc;
 mod sse;
 mod upstream;
+mod usage;
 mod vault_client;
+
+use std::sync::Arc;
 
 use service_runtime::server;
 use tokio::net::TcpListener;
@@ -33,11 +37,13 @@ pub use cli::run;
 pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
+use usage::{Reporter, Uses};
 use vault_client::VaultClient;
 
 /// Serves until `stop` resolves, then drains.
 ///
-/// The vault need not run yet: chats fail with UNAVAILABLE until it does.
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does. After the last
+/// chat the vault is told what is left to tell, for some seconds at most.
 ///
 /// # Errors
 ///
@@ -51,5 +57,13 @@ pub async fn serve(
     options.server.check(listener.local_addr()?)?;
     let vault = VaultClient::new(&options.vault_url)?;
     let upstream = Upstream::new(options.upstream.clone())?;
-    server::run(&options.server, listener, rpc::served(Chats::new(vault, upstream)), stop).await
+    let uses = Arc::new(Uses::default());
+    let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
+    let served = rpc::served(Chats::new(vault, upstream, uses));
+    let served = tokio::select! {
+        served = server::run(&options.server, listener, served, stop) => served,
+        () = reporter.run() => Ok(()),
+    };
+    reporter.finish().await;
+    served
 }

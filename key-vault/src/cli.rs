@@ -8,6 +8,7 @@ mod keyring;
 mod material;
 mod output;
 mod session;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());

@@ -4,6 +4,7 @@
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
 mod secrets_managers;
+mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::{
 
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
+pub(crate) use usage::{UsageDimensionName, UsageOptions, UsageOutput};
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -124,6 +126,8 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Show what keys were used for: calls and tokens
+    Usage(UsageOptions),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -299,12 +303,18 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Replace the key encryption key, and wrap all data keys anew
     Rotate {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Only make the new key, which every replica then learns
         #[arg(long, conflicts_with_all = ["promote", "detach"])]
         add: bool,
@@ -320,6 +330,9 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Wait until it is done
         #[arg(long)]
         follow: bool,
@@ -330,20 +343,19 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
 }
 
-/// Which vault to ask, and how to print.
+/// Which vault to ask.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
 pub struct ConnectionOptions {
     /// The vault to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
     pub server: String,
-
-    /// Tables for people, JSON for programs
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
 }
 
 /// Which vault to ask, for whom, and how to print.
@@ -357,6 +369,10 @@ pub struct ClientOptions {
     /// The organization whose keys are meant
     #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
     pub organization: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
 }
 
 /// How results are printed.

@@ -26,7 +26,7 @@ use crate::config::{
 };
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-const CALL_MAX: Duration = Duration::from_secs(30);
+pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a vault, on behalf of one organization.
 pub(super) struct Session {
@@ -44,7 +44,7 @@ impl Session {
             keys: ApiKeyServiceClient::new(channel.clone()),
             resolution: KeyResolutionServiceClient::new(channel),
             organization_id: options.organization,
-            output: options.connection.output,
+            output: options.output,
         })
     }
 

@@ -252,8 +252,8 @@ pub(super) mod usage_hour {
         pub(in crate::store) version: i64,
         #[sea_orm(primary_key, auto_increment = false)]
         pub(in crate::store) source: String,
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub(in crate::store) model: String,
+        #[sea_orm(primary_key, auto_increment = false, column_name = "model")]
+        pub(in crate::store) asked_for: String,
         pub(in crate::store) call_count: i64,
         pub(in crate::store) partial_count: i64,
         pub(in crate::store) failed_count: i64,

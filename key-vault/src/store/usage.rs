@@ -188,7 +188,7 @@ fn new_row(cell: Cell, sums: &Sums) -> usage_hour::ActiveModel {
         api_key_id: Set(key_uuid(cell.key)),
         version: Set(cell.version),
         source: Set(cell.source.name().to_owned()),
-        model: Set(cell.model),
+        asked_for: Set(cell.model),
         call_count: Set(sums.calls),
         partial_count: Set(sums.partial),
         failed_count: Set(sums.failed),
@@ -293,7 +293,7 @@ fn matching(query: &UsageQuery) -> Condition {
         .add_option(query.profile.as_ref().map(|profile| Column::ProfileId.eq(profile.as_str())))
         .add_option(query.key.map(|key| Column::ApiKeyId.eq(key.0)))
         .add_option(query.provider.map(|provider| Column::Provider.eq(provider.name())))
-        .add_option(query.model.as_ref().map(|model| Column::Model.eq(model)))
+        .add_option(query.model.as_ref().map(|model| Column::AskedFor.eq(model)))
 }
 
 /// A dimension, as statements compute it.

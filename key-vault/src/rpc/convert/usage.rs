@@ -46,7 +46,7 @@ pub(in crate::rpc) fn key_use_report(request: pb::ReportKeyUseRequest, now: Date
     let mut uses = Vec::with_capacity(request.uses.len());
     let mut ids = HashSet::new();
     for (n, message) in request.uses.into_iter().enumerate() {
-        let call = key_use(message, now).map_err(|invalid| invalid.within(&format!("uses[{n}].")))?;
+        let call = key_use(&message, now).map_err(|invalid| invalid.within(&format!("uses[{n}].")))?;
         if ids.insert(call.report_id) {
             uses.push(call);
         }
@@ -54,7 +54,7 @@ pub(in crate::rpc) fn key_use_report(request: pb::ReportKeyUseRequest, now: Date
     Ok(Report { reporter, uses, dropped: request.dropped_count, last: request.r#final })
 }
 
-fn key_use(message: pb::KeyUse, now: DateTime<Utc>) -> Result<KeyUse> {
+fn key_use(message: &pb::KeyUse, now: DateTime<Utc>) -> Result<KeyUse> {
     let mut check = Check::default();
     let report_id = check.take(uuid("report_id", &message.report_id));
     let organization = check.take(organization(message.organization_id.clone()));
@@ -63,10 +63,10 @@ fn key_use(message: pb::KeyUse, now: DateTime<Utc>) -> Result<KeyUse> {
         Some(text) => profile_id("profile_id".to_owned(), text).map(Some),
     });
     let provider = check.take(required_provider(message.provider));
-    let key = check.take(used_key(&message));
+    let key = check.take(used_key(message));
     let model = check.take(model(&message.model));
     let outcome = check.take(outcome(message.outcome()));
-    let tokens = tokens(&message, &mut check);
+    let tokens = tokens(message, &mut check);
     let time = check.take(use_time(message.use_time, now));
     let (Some(report_id), Some(organization), Some(profile), Some(provider), Some((source, key, version)), true) =
         (report_id, organization, profile, provider, key, check.passed())
