@@ -10,6 +10,7 @@ mod material;
 mod output;
 mod policy;
 mod session;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());

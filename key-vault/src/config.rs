@@ -6,9 +6,11 @@
 mod key_check;
 mod policy;
 mod secrets_managers;
+mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use service_runtime::{
@@ -27,6 +29,7 @@ pub(crate) use key_check::CheckOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
+pub(crate) use usage::{UsageDimensionName, UsageOptions, UsageOutput};
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -141,6 +144,8 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Show what keys were used for: calls and tokens
+    Usage(UsageOptions),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -185,6 +190,10 @@ pub struct ServeOptions {
     /// was promoted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
+
+    /// For how many days it is remembered what keys were used for
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(31..=36_500))]
+    pub usage_retention_days: u32,
 
     /// Where the transit engine is.
     #[command(flatten)]
@@ -249,7 +258,11 @@ impl ServeOptions {
 
     /// What is chosen about upkeep.
     pub(crate) fn upkeep(&self) -> Upkeep {
-        Upkeep { changes_kept: self.changes_kept, rewrap_rows_per_second: self.rewrap_rows_per_second }
+        Upkeep {
+            changes_kept: self.changes_kept,
+            rewrap_rows_per_second: self.rewrap_rows_per_second,
+            usage_retention: TimeDelta::days(self.usage_retention_days.into()),
+        }
     }
 
     /// The fallback keys of this process' environment.
@@ -303,12 +316,18 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Replace the key encryption key, and wrap all data keys anew
     Rotate {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Only make the new key, which every replica then learns
         #[arg(long, conflicts_with_all = ["promote", "detach"])]
         add: bool,
@@ -324,6 +343,9 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Wait until it is done
         #[arg(long)]
         follow: bool,
@@ -334,10 +356,13 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
 }
 
-/// Which vault to ask, and how to print.
+/// Which vault to ask, and as whom.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
 pub struct ConnectionOptions {
@@ -348,10 +373,6 @@ pub struct ConnectionOptions {
     /// Whom to trust, and as whom to call.
     #[command(flatten)]
     pub identity: ClientIdentityOptions,
-
-    /// Tables for people, JSON for programs
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
 }
 
 /// Which vault to ask, for whom, and how to print.
@@ -365,6 +386,10 @@ pub struct ClientOptions {
     /// The organization whose keys are meant
     #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
     pub organization: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
 }
 
 /// How results are printed.

@@ -27,6 +27,7 @@ mod metrics;
 mod rpc;
 mod seal;
 mod store;
+mod usage;
 mod vault;
 
 use std::{path::Path, sync::Arc};

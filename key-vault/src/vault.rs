@@ -11,6 +11,7 @@ mod resolve;
 mod status;
 mod unseal;
 mod upkeep;
+mod usage;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -177,6 +178,8 @@ impl Vault {
             creator: work.principal().to_owned(),
             revision: work.tx.revision(),
             previous: None,
+            last_used_time: None,
+            last_rejected_time: None,
         };
         work.tx.insert_key(&key, &sealed).await?;
         if new.organization_default {

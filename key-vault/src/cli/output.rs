@@ -216,13 +216,16 @@ pub(super) fn describe(status: &Status) -> String {
     text
 }
 
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.into_iter().collect::<Vec<_>>());
     table
 }
 
@@ -233,7 +236,7 @@ fn profiles(ids: &[String]) -> String {
     }
 }
 
-fn provider(provider: Provider) -> &'static str {
+pub(super) fn provider(provider: Provider) -> &'static str {
     match provider {
         Provider::Anthropic => "anthropic",
         Provider::Openai => "openai",
@@ -242,7 +245,7 @@ fn provider(provider: Provider) -> &'static str {
     }
 }
 
-fn source(source: Source) -> &'static str {
+pub(super) fn source(source: Source) -> &'static str {
     match source {
         Source::Profile => "profile",
         Source::OrganizationDefault => "organization default",

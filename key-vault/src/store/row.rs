@@ -111,7 +111,10 @@ pub(super) fn api_key(
     organization_default: bool,
     profiles: Vec<ProfileId>,
     previous: Option<Previous>,
+    used: Option<entity::key_use::Model>,
 ) -> Result<ApiKey> {
+    let (last_used_time, last_rejected_time) =
+        used.map_or((None, None), |used| (used.last_used_time, used.last_rejected_time));
     Ok(ApiKey {
         id: KeyId(row.api_key_id),
         organization: organization(row.organization_id)?,
@@ -128,6 +131,8 @@ pub(super) fn api_key(
         creator: row.creator,
         revision: row.revision,
         previous,
+        last_used_time,
+        last_rejected_time,
     })
 }
 
