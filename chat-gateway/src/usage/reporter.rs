@@ -159,3 +159,6 @@ impl Reporter {
         wait
     }
 }
+
+#[cfg(test)]
+mod tests;

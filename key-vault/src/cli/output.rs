@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_types::Timestamp;
 use proto::{
     keyvault::{
         ApiKey, ExplainResolutionResponse, GetFallbackPolicyResponse, GetRewrapStatusResponse, GetSealStatusResponse,
@@ -40,7 +41,7 @@ pub(super) fn json<M: Message>(name: &str, message: &M) -> anyhow::Result<()> {
 
 /// Prints keys as a table.
 pub(super) fn keys(keys: &[ApiKey]) {
-    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "DEFAULT", "PROFILES"]);
+    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "LAST USED", "DEFAULT", "PROFILES"]);
     for key in keys {
         table.add_row([
             key.api_key_id.clone(),
@@ -49,6 +50,7 @@ pub(super) fn keys(keys: &[ApiKey]) {
             if key.hint.is_empty() { "…".to_owned() } else { format!("…{}", key.hint) },
             key.version.to_string(),
             if key.state() == State::Disabled { "disabled" } else { "enabled" }.to_owned(),
+            key.last_used_time.map(day).unwrap_or_default(),
             if key.organization_default { "yes" } else { "" }.to_owned(),
             profiles(&key.profile_ids),
         ]);
@@ -227,6 +229,10 @@ pub(super) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.into_iter().collect::<Vec<_>>());
     table
+}
+
+fn day(time: Timestamp) -> String {
+    time.to_string().chars().take_while(|character| *character != 'T').collect()
 }
 
 fn profiles(ids: &[String]) -> String {
