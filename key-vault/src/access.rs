@@ -20,6 +20,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// A caller that did not say who it is.
+    pub(crate) fn unknown(method: &'static str, trace_id: String, since: Instant) -> Self {
+        Self { principal: Arc::from(""), authentication: "none".to_owned(), address: None, method, trace_id, since }
+    }
+
     /// The vault itself, for what it does without being asked.
     pub(crate) fn upkeep(method: &'static str) -> Self {
         Self {

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
 //! is, 5 not available now.
 
+mod audit;
 mod keyring;
 mod material;
 mod output;
@@ -65,6 +66,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Audit(command) => audit::run(command).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());

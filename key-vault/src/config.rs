@@ -3,6 +3,7 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod audit;
 mod secrets_managers;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -19,6 +20,7 @@ use crate::{
     vault::Upkeep,
 };
 
+pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
 
@@ -123,6 +125,9 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Read the audit log, and check that it is as it was written
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -167,6 +172,10 @@ pub struct ServeOptions {
     /// was promoted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
+
+    /// How many days events of the audit log are kept. 0 keeps them for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub audit_retention_days: u32,
 
     /// Where the transit engine is.
     #[command(flatten)]
@@ -231,7 +240,12 @@ impl ServeOptions {
 
     /// What is chosen about upkeep.
     pub(crate) fn upkeep(&self) -> Upkeep {
-        Upkeep { changes_kept: self.changes_kept, rewrap_rows_per_second: self.rewrap_rows_per_second }
+        Upkeep {
+            changes_kept: self.changes_kept,
+            rewrap_rows_per_second: self.rewrap_rows_per_second,
+            audit_kept_for: (self.audit_retention_days > 0)
+                .then(|| Duration::from_hours(24) * self.audit_retention_days),
+        }
     }
 
     /// The fallback keys of this process' environment.

@@ -310,7 +310,12 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name in metadata and logs.
+    /// The source of a name that [`Source::name`] gave.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Profile, Self::OrganizationDefault, Self::Environment].into_iter().find(|source| source.name() == name)
+    }
+
+    /// The name in metadata, records and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Profile => "profile",

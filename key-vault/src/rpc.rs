@@ -376,9 +376,9 @@ impl Rpc {
     }
 
     async fn resolve(&self, request: Request<ResolveKeyRequest>) -> Result<ResolveKeyResponse, Error> {
-        let (_, request) = self.admit(request).await?;
+        let (caller, request) = self.admit(request).await?;
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
-        Ok(self.vault.resolve(&ask).await?.into())
+        Ok(self.vault.resolve(&caller, &ask).await?.into())
     }
 
     async fn explain(&self, request: Request<ExplainResolutionRequest>) -> Result<ExplainResolutionResponse, Error> {

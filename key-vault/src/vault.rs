@@ -3,6 +3,7 @@
 //! Knows no transport and no SQL. Every mutation is one transaction of the store; what
 //! returns an error has changed nothing.
 
+mod audit;
 mod error;
 mod keks;
 mod mutation;
@@ -20,6 +21,7 @@ use tracing::{Span, field, instrument};
 use uuid::Uuid;
 
 use crate::{
+    access::Caller,
     change::ChangeKind,
     environment::{Environment, Fallback},
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
@@ -28,6 +30,7 @@ use crate::{
     store::{Candidate, Filter, Store},
 };
 
+pub(crate) use audit::{Cursor, Place, Problem, ProblemKind, Verified};
 pub(crate) use error::{Error, OperationError, Unusable};
 pub(crate) use keks::{KekStatus, RewrapState, RewrapStatus};
 pub(crate) use mutation::{Mutation, Repeatable};
@@ -36,7 +39,8 @@ pub(crate) use status::SealStatus;
 pub(crate) use upkeep::Upkeep;
 pub(crate) use watch::{News, WATCHERS_MAX, Watcher};
 
-use mutation::{Answer, begun};
+use audit::AuditLog;
+use mutation::{Affected, Answer, begun};
 use resolve::{Found, outcomes};
 
 /// How many profiles one key may have. Bounds a listing's row to about 130 KiB.
@@ -72,6 +76,7 @@ pub(crate) struct Vault {
     metrics: Metrics,
     history: watch::Shared,
     watchers: Arc<Semaphore>,
+    audit: AuditLog,
 }
 
 /// A key to be created.
@@ -146,6 +151,7 @@ impl Vault {
             metrics: Metrics::default(),
             history: watch::Shared::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            audit: AuditLog::default(),
         }
     }
 
@@ -182,7 +188,7 @@ impl Vault {
             work.tx.set_default(&key).await?;
         }
         work.tx.assign(&key, &new.profiles).await?;
-        work.finish_key(&key, ChangeKind::Created).await
+        work.finish_key(&key, ChangeKind::Created, &new.profiles).await
     }
 
     /// One key.
@@ -242,7 +248,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.update_key(id, name, state).await?;
-        work.finish_key(&key, ChangeKind::Updated).await
+        work.finish_key(&key, ChangeKind::Updated, &[]).await
     }
 
     /// Replaces a key's material, and keeps what was for a while, sealed and unused.
@@ -257,7 +263,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.replace_material(&key, material, keep_previous_for).await?;
-        work.finish_key(&key, ChangeKind::Rotated).await
+        work.finish_key(&key, ChangeKind::Rotated, &[]).await
     }
 
     /// Brings the kept previous material of a key back, as a new version.
@@ -271,7 +277,7 @@ impl Vault {
         let key = work.existing(organization, id).await?;
         let material = work.previous_material(&key).await?;
         work.replace_material(&key, &material, KEEP_PREVIOUS_FOR).await?;
-        work.finish_key(&key, ChangeKind::Rotated).await
+        work.finish_key(&key, ChangeKind::Rotated, &[]).await
     }
 
     /// Destroys a key and its links. Returns it as it was.
@@ -284,8 +290,9 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.delete_key(&key).await?;
-        let providers = [key.provider];
-        work.finish(organization, ChangeKind::Deleted, &providers, Answer::Key(Box::new(key))).await?.key()
+        let affected = [Affected::key(&key, &key.profiles)];
+        let answer = Answer::Key(Box::new(key));
+        work.finish(organization, ChangeKind::Deleted, &affected, answer).await?.key()
     }
 
     /// Makes a key the default of its provider.
@@ -298,7 +305,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.set_default(&key).await?;
-        work.finish_key(&key, ChangeKind::DefaultChanged).await
+        work.finish_key(&key, ChangeKind::DefaultChanged, &[]).await
     }
 
     /// Leaves an organization without a default of a provider. Returns which it was.
@@ -310,7 +317,8 @@ impl Vault {
     ) -> Result<Option<KeyId>, Error> {
         let mut work = begun!(self, mutation, cleared);
         let before = work.tx.clear_default(organization, provider).await?;
-        work.finish(organization, ChangeKind::DefaultChanged, &[provider], Answer::Cleared(before)).await?.cleared()
+        let affected = [Affected { key: before, ..Affected::provider(provider) }];
+        work.finish(organization, ChangeKind::DefaultChanged, &affected, Answer::Cleared(before)).await?.cleared()
     }
 
     /// Gives a key to profiles.
@@ -324,7 +332,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.assign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &without(profiles, &key.profiles)).await
     }
 
     /// Takes a key away from profiles.
@@ -338,7 +346,8 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.unassign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        let gone: Vec<_> = profiles.iter().filter(|profile| key.profiles.contains(profile)).cloned().collect();
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &gone).await
     }
 
     /// Sets the whole list of a key's profiles.
@@ -355,10 +364,11 @@ impl Vault {
         if key.state == State::Disabled && profiles.iter().any(|profile| !key.profiles.contains(profile)) {
             return Err(Error::Disabled { id, provider: key.provider });
         }
-        let gone: Vec<_> = key.profiles.iter().filter(|profile| !profiles.contains(profile)).cloned().collect();
+        let gone = without(&key.profiles, profiles);
         work.tx.unassign(&key, &gone).await?;
         work.tx.assign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        let affected = [gone, without(profiles, &key.profiles)].concat();
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &affected).await
     }
 
     /// Gives keys of distinct providers to profiles, all or nothing. Returns how many
@@ -371,18 +381,18 @@ impl Vault {
         profiles: &[ProfileId],
     ) -> Result<usize, Error> {
         let mut work = begun!(self, mutation, assigned);
-        let mut seen: Vec<Provider> = Vec::new();
+        let mut affected: Vec<Affected> = Vec::new();
         for id in ids {
             let key = work.enabled(organization, *id).await?;
-            if seen.contains(&key.provider) {
+            if affected.iter().any(|before| before.provider == key.provider) {
                 return Err(Error::SameProvider { provider: key.provider });
             }
-            seen.push(key.provider);
+            affected.push(Affected::key(&key, &without(profiles, &key.profiles)));
             work.tx.assign(&key, profiles).await?;
             work.after(&key).await?;
         }
-        let count = seen.len() * profiles.len();
-        work.finish(organization, ChangeKind::ProfilesChanged, &seen, Answer::Assigned(count)).await?.assigned()
+        let answer = Answer::Assigned(affected.len() * profiles.len());
+        work.finish(organization, ChangeKind::ProfilesChanged, &affected, answer).await?.assigned()
     }
 
     /// What a profile's calls would use, per provider.
@@ -405,11 +415,11 @@ impl Vault {
         Ok(found)
     }
 
-    /// Returns the key that a call should use, opened.
+    /// Returns the key that a call should use, opened, once there is a permanent record of it.
     ///
     /// # Cancel safety
     ///
-    /// Reads only. Dropping the future has no effect on the store.
+    /// Changes no key. Dropping the future may leave a record of a key that nobody was given.
     #[instrument(
         skip_all,
         fields(
@@ -420,8 +430,10 @@ impl Vault {
             keyvault.resolution.source = field::Empty,
         )
     )]
-    pub(crate) async fn resolve(&self, ask: &Ask) -> Result<ResolvedKey, Error> {
-        let key = self.examine(ask).await?.result?;
+    pub(crate) async fn resolve(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
+        let Examined { position, result, .. } = self.examine(ask).await?;
+        self.record_resolution(caller, ask, position, &result).await?;
+        let key = result?;
         let span = Span::current();
         span.record("keyvault.resolution.source", key.source.name());
         if let Some(id) = key.id {
@@ -440,7 +452,7 @@ impl Vault {
     async fn examine<'a>(&'a self, ask: &'a Ask) -> Result<Examined<'a>, Error> {
         let sealer = self.sealer()?;
         let candidates = self.store.candidates(&ask.organization, ask.profile.as_ref(), ask.provider).await?;
-        let revision = candidates.revision;
+        let (position, revision) = ((candidates.epoch, candidates.revision), candidates.revision);
         let candidates = candidates.found;
         let fallback = self.environment.find(&ask.organization, ask.provider);
         let result = match (candidates.first(), &fallback) {
@@ -463,7 +475,7 @@ impl Vault {
                 environment_withheld: matches!(fallback, Fallback::NotAllowed),
             }),
         };
-        Ok(Examined { ask, candidates, fallback, result })
+        Ok(Examined { ask, position, candidates, fallback, result })
     }
 }
 
@@ -485,6 +497,8 @@ fn open(sealer: &Sealer, ask: &Ask, candidate: &Candidate, revision: i64) -> Res
 /// What the steps of a resolution found, and what came of it.
 struct Examined<'a> {
     ask: &'a Ask,
+    /// Epoch and revision.
+    position: (Option<Uuid>, i64),
     candidates: Vec<Candidate>,
     fallback: Fallback<'a>,
     result: Result<ResolvedKey, Error>,
@@ -541,6 +555,11 @@ impl Examined<'_> {
             },
         }
     }
+}
+
+/// Those of `profiles` that are not among `others`.
+fn without(profiles: &[ProfileId], others: &[ProfileId]) -> Vec<ProfileId> {
+    profiles.iter().filter(|profile| !others.contains(profile)).cloned().collect()
 }
 
 /// About how many bytes a key takes in a listing.

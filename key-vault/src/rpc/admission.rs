@@ -30,10 +30,14 @@ pub(super) trait Asked {
 
 impl Rpc {
     /// Who calls, if they may. The first line of every method.
-    #[expect(clippy::unused_async, reason = "a refusal is recorded before it is answered")]
     pub(super) async fn admit<M: Asked>(&self, request: Request<M>) -> Result<(Caller, M), Error> {
         let since = Instant::now();
-        let peer = Peer::of(&request).ok_or(Error::NoPeer)?;
+        let Some(peer) = Peer::of(&request) else {
+            let caller = Caller::unknown(M::METHOD, telemetry::current_trace_id().unwrap_or_default(), since);
+            let organization = request.get_ref().organization();
+            self.vault.record_refusal(&caller, organization, "CALLER_UNAUTHENTICATED").await?;
+            return Err(Error::NoPeer);
+        };
         let caller = Caller {
             principal: peer.principal().clone(),
             authentication: peer.authentication().to_string(),

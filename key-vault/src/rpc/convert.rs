@@ -1,6 +1,8 @@
 //! Messages to domain types and back: the only place that sees both, and the only one
 //! that refuses a message for what stands in it.
 
+mod audit;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -24,6 +26,8 @@ const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_hours(720);
 
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;
+
+pub(super) use audit::{event_listing, verification, verified};
 
 type Result<T> = std::result::Result<T, Invalid>;
 
@@ -80,7 +84,7 @@ pub(super) fn listing(request: pb::ListApiKeysRequest) -> Result<Listing> {
         text if text.is_empty() => Some(None),
         text => check.take(profile_id("profile_id".to_owned(), text)).map(Some),
     };
-    let size = check.take(page_size(request.page_size));
+    let size = check.take(page_size(request.page_size, PAGE_SIZE_DEFAULT));
     let (Some(organization), Some(provider), Some(profile), Some(size)) = (organization, provider, profile, size)
     else {
         return Err(check.failed());
@@ -88,9 +92,7 @@ pub(super) fn listing(request: pb::ListApiKeysRequest) -> Result<Listing> {
     let query = Query { organization: &organization, provider, profile: profile.as_ref() };
     let after = match request.page_token.as_str() {
         "" => None,
-        token => Some(page_token::read(query, token).ok_or_else(|| {
-            Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
-        })?),
+        token => Some(page_token::read(query, token).ok_or_else(foreign_token)?),
     };
     Ok(Listing { organization, provider, profile, after, size })
 }
@@ -277,12 +279,16 @@ fn material(material: Option<pb::KeyMaterial>) -> Result<KeyMaterial> {
     KeyMaterial::try_from(text).map_err(|problem| Invalid::new(path, problem))
 }
 
-fn page_size(size: i32) -> Result<usize> {
+fn page_size(size: i32, default: usize) -> Result<usize> {
     match usize::try_from(size) {
-        Ok(0) => Ok(PAGE_SIZE_DEFAULT),
+        Ok(0) => Ok(default),
         Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
         Err(_) => Err(Invalid::new("page_size", "must not be negative")),
     }
+}
+
+fn foreign_token() -> Invalid {
+    Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
 }
 
 fn state(number: i32) -> Result<State> {

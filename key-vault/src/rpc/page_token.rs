@@ -1,6 +1,6 @@
 //! Where the next page of a listing starts, as opaque text that fits one query only.
 //!
-//! Not a secret and not a permission: the organization stands in every statement. The
+//! Not a secret and not a permission: what a caller may see is decided anew for each page. The
 //! digest only keeps a token from being used with another query by mistake.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -22,32 +22,43 @@ pub(super) struct Query<'a> {
 
 /// The token of the page after `after`.
 pub(super) fn write(query: Query<'_>, after: KeyId) -> String {
-    let mut bytes = vec![FORM];
-    bytes.extend_from_slice(&query.digest());
-    bytes.extend_from_slice(after.0.as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    write_position(query.text().as_bytes(), after.0.as_bytes())
 }
 
 /// The key after which the page starts, or `None` if the token is not one of `query`.
 pub(super) fn read(query: Query<'_>, token: &str) -> Option<KeyId> {
+    let position = read_position(query.text().as_bytes(), token)?;
+    Uuid::from_slice(&position).ok().map(KeyId)
+}
+
+/// The token of a position in the answer to any query, given as bytes.
+pub(super) fn write_position(query: &[u8], position: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode([&[FORM], digest_of(query).as_slice(), position].concat())
+}
+
+/// The position of a token, or `None` if it is not one of `query`.
+pub(super) fn read_position(query: &[u8], token: &str) -> Option<Vec<u8>> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-    let rest = bytes.strip_prefix(&[FORM])?.strip_prefix(query.digest().as_slice())?;
-    Uuid::from_slice(rest).ok().map(KeyId)
+    let position = bytes.strip_prefix(&[FORM])?.strip_prefix(digest_of(query).as_slice())?;
+    Some(position.to_vec())
 }
 
 impl Query<'_> {
-    fn digest(&self) -> [u8; DIGEST_LENGTH] {
+    fn text(&self) -> String {
         // No id has a line break, so the lines say which is which.
-        let text = format!(
+        format!(
             "{}\n{}\n{}",
             self.organization,
             self.provider.map_or("", Provider::name),
             self.profile.map_or("", ProfileId::as_str)
-        );
-        let mut short = [0; DIGEST_LENGTH];
-        short.copy_from_slice(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..DIGEST_LENGTH]);
-        short
+        )
     }
+}
+
+fn digest_of(query: &[u8]) -> [u8; DIGEST_LENGTH] {
+    let mut short = [0; DIGEST_LENGTH];
+    short.copy_from_slice(&digest::digest(&digest::SHA256, query).as_ref()[..DIGEST_LENGTH]);
+    short
 }
 
 #[cfg(test)]

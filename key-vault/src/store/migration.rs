@@ -11,6 +11,7 @@
 
 mod m0001_keys;
 mod m0002_replicas;
+mod m0004_audit;
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_keys::Migration), Box::new(m0002_replicas::Migration)]
+        vec![Box::new(m0001_keys::Migration), Box::new(m0002_replicas::Migration), Box::new(m0004_audit::Migration)]
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn now() -> DateTime<Utc> {
 /// the revision that all of it is of: one row at least. `$1` to `$3` are understood by
 /// SQLite as by PostgreSQL.
 const CANDIDATES: &str = "\
-SELECT m.revision, link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id \
+SELECT m.revision, COALESCE(m.epoch, m.vault_id) AS epoch, link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id \
 FROM vault_meta m \
 LEFT JOIN (\
   SELECT 1 AS rank, api_key_id FROM profile_key \
@@ -35,6 +35,7 @@ ORDER BY link.rank";
 #[derive(FromQueryResult)]
 struct CandidateRow {
     revision: i64,
+    epoch: Uuid,
     rank: Option<i32>,
     api_key_id: Option<Uuid>,
     state: Option<String>,
@@ -59,8 +60,9 @@ pub(super) async fn candidates<C: ConnectionTrait>(
     let statement = Statement::from_sql_and_values(db.get_database_backend(), CANDIDATES, values);
     let rows = CandidateRow::find_by_statement(statement).all(db).await?;
     let revision = rows.first().map_or(0, |row| row.revision);
+    let epoch = rows.first().map(|row| row.epoch);
     let found = rows.into_iter().filter_map(|row| candidate(row).transpose()).collect::<Result<_>>()?;
-    Ok(Candidates { revision, found })
+    Ok(Candidates { revision, epoch, found })
 }
 
 fn candidate(row: CandidateRow) -> Result<Option<Candidate>> {

@@ -40,7 +40,7 @@ pub(super) async fn open(path: &str) -> Result<Store, ConnectError> {
     check_version(&write).await.map_err(unusable)??;
     options.max_connections(READERS).min_connections(0);
     let read = Database::connect(options).await.map_err(unusable)?;
-    Ok(Store { read, write, pooler: Pooler::None, _owner: Some(owner) })
+    Ok(Store { read, audit: write.clone(), write, pooler: Pooler::None, _owner: Some(owner) })
 }
 
 /// Opens the file to read it, beside the process that has it.
@@ -54,7 +54,7 @@ pub(super) async fn look(path: &str) -> Result<Store, ConnectError> {
     let mut options = quiet(&format!("sqlite:{path}?mode=rw"));
     options.max_connections(1);
     let read = Database::connect(options).await.map_err(unusable)?;
-    Ok(Store { write: read.clone(), read, pooler: Pooler::None, _owner: None })
+    Ok(Store { write: read.clone(), audit: read.clone(), read, pooler: Pooler::None, _owner: None })
 }
 
 /// Takes the exclusive lock beside the file, so that a second process is told instead of
