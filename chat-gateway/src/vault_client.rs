@@ -52,6 +52,9 @@ pub(crate) enum KeyError {
     /// The vault's database does not answer.
     #[error("the key-vault's store is unavailable")]
     StoreUnavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The vault cannot record that it releases a key, and releases none.
+    #[error("the key-vault's audit log is unavailable")]
+    NotRecorded(#[source] Box<dyn StdError + Send + Sync>),
     /// The vault cannot open keys.
     #[error("the key-vault is sealed")]
     Sealed(#[source] Box<dyn StdError + Send + Sync>),
@@ -137,6 +140,8 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
         }
     } else if is(ErrorReason::StoreUnavailable) {
         KeyError::StoreUnavailable(cause(status))
+    } else if is(ErrorReason::AuditUnavailable) {
+        KeyError::NotRecorded(cause(status))
     } else if is(ErrorReason::VaultSealed) {
         KeyError::Sealed(cause(status))
     } else {

@@ -100,6 +100,10 @@ fn of_key(error: KeyError) -> Failure {
             .says("The key-vault's database is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
             .caused_by(cause),
+        KeyError::NotRecorded(cause) => failure(Code::Unavailable, Reason::AuditUnavailable)
+            .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
+            .retry_after(VAULT_RETRY)
+            .caused_by(cause),
         KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The key-vault cannot open keys now. Nothing was sent to the provider.")
             .caused_by(cause),
