@@ -274,3 +274,6 @@ fn size_in_listing(event: &Event) -> usize {
     const FIXED_FIELDS: usize = 384;
     FIXED_FIELDS + event.organization.len() + event.profile.len() + event.profiles.len() * 2
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+    sqlx::{self, Connection as _, SqliteConnection},
+};
 
 use super::{ConnectError, Pooler, quiet};
 use crate::store::{Cause, Store};
@@ -92,7 +95,19 @@ fn options(url: &str) -> ConnectOptions {
             .pragma("secure_delete", "ON")
             .pragma("busy_timeout", BUSY_MAX_MS.to_string())
     });
+    options.map_sqlx_sqlite_pool_opts(|options| options.after_release(|connection, _| Box::pin(is_idle(connection))));
     options
+}
+
+/// Whether a connection that comes back has ended its transaction. One that has not is closed.
+///
+/// On a full disk SQLite rolls back by itself. The ROLLBACK that follows fails then, and sqlx
+/// would take the next transaction for a part of the one before: its COMMIT would make nothing
+/// permanent.
+async fn is_idle(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind the ROLLBACK that may still be on its way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn check_version(db: &DatabaseConnection) -> Result<Result<(), ConnectError>, DbErr> {
