@@ -3,6 +3,7 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod audit;
 mod key_check;
 mod policy;
 mod secrets_managers;
@@ -25,6 +26,7 @@ use crate::{
     vault::Upkeep,
 };
 
+pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
 pub(crate) use key_check::CheckOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
@@ -146,6 +148,9 @@ pub enum Command {
     },
     /// Show what keys were used for: calls and tokens
     Usage(UsageOptions),
+    /// Read the audit log, and check that it is as it was written
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -194,6 +199,10 @@ pub struct ServeOptions {
     /// For how many days it is remembered what keys were used for
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(31..=36_500))]
     pub usage_retention_days: u32,
+
+    /// How many days events of the audit log are kept. 0 keeps them for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub audit_retention_days: u32,
 
     /// Where the transit engine is.
     #[command(flatten)]
@@ -262,6 +271,8 @@ impl ServeOptions {
             changes_kept: self.changes_kept,
             rewrap_rows_per_second: self.rewrap_rows_per_second,
             usage_retention: TimeDelta::days(self.usage_retention_days.into()),
+            audit_kept_for: (self.audit_retention_days > 0)
+                .then(|| Duration::from_hours(24) * self.audit_retention_days),
         }
     }
 

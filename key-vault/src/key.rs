@@ -317,7 +317,7 @@ impl Source {
     /// All of them, in their order.
     pub const ALL: [Self; 3] = [Self::Profile, Self::OrganizationDefault, Self::Environment];
 
-    /// The name in the database, in metadata and in logs.
+    /// The name in the database, in metadata, in records and in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Profile => "profile",

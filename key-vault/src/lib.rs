@@ -16,6 +16,7 @@
 //! - A disabled key is never chosen, and never replaced silently by another.
 
 mod access;
+mod audit;
 mod change;
 mod cli;
 mod config;

@@ -4,7 +4,7 @@
 
 use opentelemetry::{
     KeyValue, global,
-    metrics::{Counter, Gauge},
+    metrics::{Counter, Gauge, Histogram},
 };
 
 /// The instruments of a replica.
@@ -21,6 +21,10 @@ pub(crate) struct Metrics {
     sealed: Gauge<i64>,
     /// The last change that the replica knows.
     revision: Gauge<i64>,
+    /// Events that could not be recorded.
+    audit_failures: Counter<u64>,
+    /// Events that were recorded in one transaction.
+    audit_batch: Histogram<u64>,
 }
 
 impl Default for Metrics {
@@ -32,6 +36,8 @@ impl Default for Metrics {
             manager_healthy: meter.i64_gauge("keyvault.secrets_manager.healthy").build(),
             sealed: meter.i64_gauge("keyvault.sealed").build(),
             revision: meter.i64_gauge("keyvault.revision").build(),
+            audit_failures: meter.u64_counter("keyvault.audit.failures").with_unit("{event}").build(),
+            audit_batch: meter.u64_histogram("keyvault.audit.batch").with_unit("{event}").build(),
         }
     }
 }
@@ -55,5 +61,10 @@ impl Metrics {
 
     pub(crate) fn revision(&self, revision: i64) {
         self.revision.record(revision, &[]);
+    }
+
+    pub(crate) fn audit_batch(&self, events: usize, recorded: bool) {
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        if recorded { self.audit_batch.record(events, &[]) } else { self.audit_failures.add(events, &[]) }
     }
 }

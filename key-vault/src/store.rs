@@ -7,6 +7,7 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod audit;
 mod bounded;
 mod cause;
 mod changes;
@@ -44,6 +45,7 @@ use bounded::Bounded;
 use connection::ACQUIRE_MAX;
 use entity::{api_key, key_use, organization_default, profile_key, secret, vault_meta};
 
+pub(crate) use audit::AuditRows;
 pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
 pub(crate) use connection::{Place, Pooler};
@@ -87,6 +89,8 @@ type Result<T> = std::result::Result<T, Error>;
 pub(crate) struct Store {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    /// What is recorded of resolutions does not wait behind changes that wait for each other.
+    audit: DatabaseConnection,
     pooler: Pooler,
     /// Keeps a second process from an SQLite file.
     _owner: Option<std::fs::File>,
@@ -103,6 +107,8 @@ pub(crate) struct Meta {
 #[derive(Debug)]
 pub(crate) struct Candidates {
     pub(crate) revision: i64,
+    /// The history that the revision counts.
+    pub(crate) epoch: Uuid,
     /// What forbids steps.
     pub(crate) policies: Policies,
     /// The profile's first, those of forbidden steps too.
@@ -208,20 +214,23 @@ impl Store {
     /// [`Tx::commit`], it leaves no trace.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         let tx = self.transaction().await?;
-        let raise = "UPDATE vault_meta SET revision = revision + 1 RETURNING revision";
+        let raise = "UPDATE vault_meta SET revision = revision + 1 \
+                     RETURNING revision, COALESCE(epoch, vault_id) AS epoch";
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), raise)).await?;
-        let revision = row.ok_or(Error::NotSetUp)?.try_get("", "revision")?;
-        Ok(Tx { db: tx, now: row::now(), revision, touched: BTreeSet::new() })
+        let row = row.ok_or(Error::NotSetUp)?;
+        let (revision, epoch) = (row.try_get("", "revision")?, row.try_get("", "epoch")?);
+        Ok(Tx { db: tx, now: row::now(), revision, epoch, touched: BTreeSet::new() })
     }
 
     async fn transaction(&self) -> Result<Bounded<'static>> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let tx = self.write.begin_with_options(options).await?;
-        let tx = Bounded::from(tx);
+        let tx = begin_write(&self.write).await?;
         self.begun(&tx).await?;
+        Ok(tx)
+    }
+
+    async fn audit_transaction(&self) -> Result<Bounded<'static>> {
+        let tx = begin_write(&self.audit).await?;
+        self.begun_audit(&tx).await?;
         Ok(tx)
     }
 }
@@ -232,6 +241,7 @@ pub(crate) struct Tx {
     db: Bounded<'static>,
     now: DateTime<Utc>,
     revision: i64,
+    epoch: Uuid,
     /// The keys of which a field changed.
     touched: BTreeSet<Uuid>,
 }
@@ -269,6 +279,11 @@ impl Tx {
     /// The revision of this transaction.
     pub(crate) fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The history that the revision counts.
+    pub(crate) fn epoch(&self) -> Uuid {
+        self.epoch
     }
 
     /// The time of this transaction.
@@ -472,6 +487,14 @@ impl Tx {
         api_key::Entity::update_many().set(changes).filter(api_key::Column::ApiKeyId.eq(id.0)).exec(&self.db).await?;
         self.touch([id.0]).await
     }
+}
+
+async fn begin_write(pool: &DatabaseConnection) -> Result<Bounded<'static>> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(Bounded::from(pool.begin_with_options(options).await?))
 }
 
 async fn commit(tx: Bounded<'static>) -> Result<()> {

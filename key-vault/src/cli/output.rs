@@ -1,13 +1,15 @@
 //! How results and failures look: tables for people, the JSON form of protocol buffers
 //! for programs.
 
+mod audit;
+
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use prost_types::Timestamp;
 use proto::{
     keyvault::{
@@ -21,22 +23,41 @@ use service_runtime::{doctor::Finding, token::Created};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+pub(super) use audit::{event, events, verification};
+
 /// As many profiles of a key as a table shows by name.
 const PROFILES_SHOWN: usize = 4;
 
 /// Prints a response as JSON, with the field names of the contract.
 pub(super) fn json<M: Message>(name: &str, message: &M) -> anyhow::Result<()> {
-    let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
-    let descriptor = pool
-        .get_message_by_name(&format!("archestra.keyvault.v1.{name}"))
-        .with_context(|| format!("the contract has no {name}"))?;
-    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+    let message = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice())?;
     let mut out = io::stdout().lock();
     let mut serializer = serde_json::Serializer::pretty(&mut out);
-    message.serialize_with_options(&mut serializer, &options)?;
+    message.serialize_with_options(&mut serializer, &as_in_the_contract())?;
     writeln!(out)?;
     Ok(())
+}
+
+/// Prints messages of one type in the same form, one a line.
+pub(super) fn messages<M: Message>(name: &str, messages: &[M]) -> anyhow::Result<()> {
+    let descriptor = descriptor(name)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for message in messages {
+        let message = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())?;
+        message.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &as_in_the_contract())?;
+        writeln!(out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn descriptor(name: &str) -> anyhow::Result<MessageDescriptor> {
+    let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
+    let found = pool.get_message_by_name(&format!("archestra.keyvault.v1.{name}"));
+    found.with_context(|| format!("the contract has no {name}"))
+}
+
+fn as_in_the_contract() -> SerializeOptions {
+    SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false)
 }
 
 /// Prints keys as a table.

@@ -1,6 +1,7 @@
 //! Messages to domain types and back: the only place that sees both, and the only one
 //! that refuses a message for what stands in it.
 
+mod audit;
 mod usage;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -27,6 +28,7 @@ const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_hours(720);
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;
 
+pub(super) use audit::{event_listing, verification, verified};
 pub(super) use usage::{key_use_report, usage_gap, usage_question, usage_row};
 
 type Result<T> = std::result::Result<T, Invalid>;

@@ -161,6 +161,8 @@ pub(super) mod vault_meta {
         pub(in crate::store) epoch: Option<Uuid>,
         pub(in crate::store) compacted_revision: i64,
         pub(in crate::store) kek_revision: i64,
+        /// Whether there ever was an audit log.
+        pub(in crate::store) audit_log: bool,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -347,6 +349,69 @@ pub(super) mod key_use {
         pub(in crate::store) api_key_id: Uuid,
         pub(in crate::store) last_used_time: Option<ChronoDateTimeUtc>,
         pub(in crate::store) last_rejected_time: Option<ChronoDateTimeUtc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod audit_event {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_event")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) chain_id: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) sequence: i64,
+        pub(in crate::store) event_id: Uuid,
+        pub(in crate::store) event_time: ChronoDateTimeUtc,
+        pub(in crate::store) principal: String,
+        pub(in crate::store) authentication: String,
+        pub(in crate::store) peer_address: String,
+        pub(in crate::store) action: String,
+        pub(in crate::store) organization_id: String,
+        pub(in crate::store) profile_id: String,
+        pub(in crate::store) provider: String,
+        pub(in crate::store) api_key_id: Option<Uuid>,
+        pub(in crate::store) key_version: i64,
+        pub(in crate::store) source: String,
+        pub(in crate::store) decision: String,
+        pub(in crate::store) reason: String,
+        pub(in crate::store) epoch: Option<Uuid>,
+        pub(in crate::store) revision: i64,
+        pub(in crate::store) request_id: Option<Uuid>,
+        pub(in crate::store) trace_id: String,
+        pub(in crate::store) latency_us: i64,
+        pub(in crate::store) count: i64,
+        pub(in crate::store) profile_ids: String,
+        pub(in crate::store) mac: Vec<u8>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod audit_chain {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_chain")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) chain_id: Uuid,
+        pub(in crate::store) ordinal: i64,
+        pub(in crate::store) sequence: i64,
+        pub(in crate::store) mac: Vec<u8>,
+        pub(in crate::store) floor_sequence: i64,
+        pub(in crate::store) floor_mac: Vec<u8>,
+        pub(in crate::store) chain_count: i64,
+        pub(in crate::store) seal: Vec<u8>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -65,6 +65,9 @@ pub(crate) enum Error {
     /// Safe to retry, here or at another replica.
     #[error("the vault is sealed: {reason}")]
     Sealed { reason: String },
+    /// Safe to retry: nothing was done and no key was released.
+    #[error("what was asked could not be recorded: {cause}")]
+    NotRecorded { cause: &'static str },
     /// Safe to retry.
     #[error("the key store is unavailable")]
     Store(#[from] store::Error),
@@ -77,6 +80,18 @@ pub(crate) enum Error {
     /// Something that only the operator asks for.
     #[error(transparent)]
     Operation(#[from] OperationError),
+}
+
+impl Error {
+    /// The reason that is recorded of a resolution that failed for what the keys are. `None` for
+    /// what is not about the keys.
+    pub(super) fn decided(&self) -> Option<&'static str> {
+        match self {
+            Self::NoKey { .. } => Some("NO_KEY_CONFIGURED"),
+            Self::Unusable { .. } => Some("KEY_UNUSABLE"),
+            _ => None,
+        }
+    }
 }
 
 /// Why an operation on the key encryption keys did not happen.
