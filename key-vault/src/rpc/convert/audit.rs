@@ -215,11 +215,11 @@ fn read_cursor(bytes: &[u8]) -> Option<Cursor> {
     let (&chains, rest) = rest.split_first_chunk()?;
     let (&chain, rest) = rest.split_first_chunk()?;
     let place = match rest.split_first_chunk() {
-        None => None,
+        None if rest.is_empty() => None,
         Some((&sequence, mac)) if mac.is_empty() || mac.len() == MAC_LENGTH => {
             Some(Place { sequence: i64::from_be_bytes(sequence), mac: mac.to_vec() })
         }
-        Some(_) => return None,
+        None | Some(_) => return None,
     };
     Some(Cursor {
         chain: Some(Uuid::from_bytes(chain)),

@@ -52,22 +52,10 @@ impl Vault {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut tick = interval(WINDOW);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut well = true;
         loop {
-            let outcome = select! {
+            select! {
                 _ = waiting.recv_many(&mut batch, BATCH_MAX) => self.write_batch(&mut writer, &mut batch).await,
                 _ = tick.tick() => self.write_refusals(&mut writer).await,
-            };
-            match outcome {
-                Ok(()) if !well => {
-                    well = true;
-                    info!("the audit log is written again");
-                }
-                Err(error) if well => {
-                    well = false;
-                    error!(error = %Causes(&error), "the audit log cannot be written: no key is released");
-                }
-                Ok(()) | Err(_) => {}
             }
         }
     }
@@ -75,42 +63,48 @@ impl Vault {
     /// Writes what was counted of refusals and is not written yet: the replica stops.
     pub(in crate::vault) async fn record_last_refusals(&self) {
         // A chain of its own, since the writer's is gone.
-        let _ = self.write_refusals(&mut Writer::new(self.replica)).await;
+        self.write_refusals(&mut Writer::new(self.replica)).await;
     }
 
-    async fn write_batch(&self, writer: &mut Writer, batch: &mut Vec<Pending>) -> Result<(), Failed> {
+    async fn write_batch(&self, writer: &mut Writer, batch: &mut Vec<Pending>) {
         // Whoever has left was answered with nothing.
         batch.retain(|pending| !pending.recorded.is_closed());
         let (events, callers): (Vec<Event>, Vec<oneshot::Sender<bool>>) =
             batch.drain(..).map(|pending| (pending.event, pending.recorded)).unzip();
-        let outcome = self.write(writer, &events).await;
+        let recorded = self.write(writer, &events).await;
         for caller in callers {
             // It may have left meanwhile.
-            let _ = caller.send(outcome.is_ok());
+            let _ = caller.send(recorded);
         }
-        outcome
     }
 
-    async fn write_refusals(&self, writer: &mut Writer) -> Result<(), Failed> {
+    async fn write_refusals(&self, writer: &mut Writer) {
         let mut counted = self.audit.refusals.take();
         while !counted.is_empty() {
             let rest = counted.split_off(counted.len().min(BATCH_MAX));
-            let outcome = self.write(writer, &counted).await;
-            if outcome.is_err() {
+            if !self.write(writer, &counted).await {
                 counted.into_iter().chain(rest).for_each(|event| self.audit.refusals.put_back(event));
-                return outcome;
+                return;
             }
             counted = rest;
         }
-        Ok(())
     }
 
-    async fn write(&self, writer: &mut Writer, events: &[Event]) -> Result<(), Failed> {
-        let Some(sealer) = self.sealer.load_full().filter(|_| !events.is_empty()) else { return Ok(()) };
+    /// Writes events in one transaction. Says whether they are permanent.
+    async fn write(&self, writer: &mut Writer, events: &[Event]) -> bool {
+        let Some(sealer) = self.sealer.load_full().filter(|_| !events.is_empty()) else { return events.is_empty() };
         let writing = writer.write(&self.store, sealer.audit_key(), events);
         let outcome = timeout(WRITE_MAX, writing).await.unwrap_or(Err(Failed::TooSlow));
         self.metrics.audit_batch(events.len(), outcome.is_ok());
-        outcome
+        match &outcome {
+            Ok(()) if !writer.well => info!("the audit log is written again"),
+            Err(error) if writer.well => {
+                error!(error = %Causes(error), "the audit log cannot be written: no key is released");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        writer.well = outcome.is_ok();
+        writer.well
     }
 }
 
@@ -121,11 +115,13 @@ struct Writer {
     began: bool,
     /// Nothing at first, and after every failure: then the database says where it ends.
     chain: Option<Chain>,
+    /// Whether the last write went well.
+    well: bool,
 }
 
 impl Writer {
     fn new(id: Uuid) -> Self {
-        Self { id, began: false, chain: None }
+        Self { id, began: false, chain: None, well: true }
     }
 
     /// # Cancel safety
