@@ -15,10 +15,12 @@
 //! - A key leaves this process in one header to its provider, and in nothing else.
 //! - Nothing runs for a caller who has left.
 
+mod access;
 mod chat;
 mod cli;
 mod config;
 mod detect;
+mod doctor;
 mod message;
 mod provider;
 mod rpc;
@@ -55,13 +57,15 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let vault = VaultClient::new(&options.vault_url)?;
+    let identities = options.server.identities()?;
+    let vault = VaultClient::new(options)?;
     let upstream = Upstream::new(options.upstream.clone())?;
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let served = rpc::served(Chats::new(vault, upstream, uses));
+    let served = rpc::served(Chats::new(vault.clone(), upstream, uses), identities);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
+        () = vault.follow() => Ok(()),
         () = reporter.run() => Ok(()),
     };
     reporter.finish().await;

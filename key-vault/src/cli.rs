@@ -13,12 +13,12 @@ mod usage;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
+use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry, token};
 use tonic::{Code, Status};
 
 use crate::{
-    config::{Cli, Command, Output, ServeOptions},
-    doctor::{self, Verdict},
+    config::{Cli, Command, Output, ServeOptions, TokensCommand},
+    doctor,
 };
 use session::Session;
 
@@ -41,14 +41,21 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => Box::pin(serve(*options)).await,
         Command::Doctor { options, output } => {
-            let findings = doctor::examine(&options).await;
+            let report = doctor::examine(&options).await;
             match output {
-                Output::Json => output::json_lines(&findings)?,
-                Output::Table => output::findings(&findings),
+                Output::Json => output::json_lines(&report.findings)?,
+                Output::Table => output::findings(&report.findings),
             }
-            match findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count() {
+            match report.failed() {
                 0 => Ok(()),
                 failed => bail!("{failed} checks failed"),
+            }
+        }
+        Command::Tokens(TokensCommand::Create { options, output }) => {
+            let created = token::create(&options)?;
+            match output {
+                Output::Json => output::json_lines(&[created]),
+                Output::Table => output::token(&created),
             }
         }
         Command::Migrate { database_url, database } => {

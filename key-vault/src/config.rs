@@ -11,7 +11,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use chrono::TimeDelta;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+use service_runtime::{
+    client::ClientIdentityOptions, options, server::ServerOptions, telemetry::TelemetryOptions, token,
+};
 
 use crate::{
     environment::{Environment, EnvironmentError},
@@ -65,6 +67,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Make bearer tokens. A policy says whose they are
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Bring the database's schema up to date, and exit
     Migrate {
         /// `sqlite:PATH` or `postgres://…`
@@ -262,27 +267,22 @@ pub(crate) fn is_set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.
-fn duration(text: &str) -> Result<Duration, String> {
-    let problem = || "must be a number with a unit, such as 90s, 30m, 24h or 7d; or 0".to_owned();
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
-        Some(number) => (number, &text[number.len()..]),
-        None => (text, ""),
-    };
-    let number: u64 = number.parse().map_err(|_| problem())?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ if number == 0 => 0,
-        _ => return Err(problem()),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
-}
-
 fn organization(text: &str) -> Result<OrganizationId, String> {
     OrganizationId::try_from(text.to_owned()).map_err(|problem| problem.to_string())
+}
+
+/// Commands on bearer tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token, and print it once with its entry for the policy
+    Create {
+        /// How.
+        #[command(flatten)]
+        options: token::CreateOptions,
+        /// Text for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 /// Commands on keyrings, and on the key encryption keys of a vault.
@@ -356,6 +356,10 @@ pub struct ConnectionOptions {
     /// The vault to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
     pub server: String,
+
+    /// Whom to trust, and as whom to call.
+    #[command(flatten)]
+    pub identity: ClientIdentityOptions,
 }
 
 /// Which vault to ask, for whom, and how to print.
@@ -446,7 +450,7 @@ pub enum KeysCommand {
         id: String,
         /// How long the previous material is kept for a rollback: 90s, 30m, 24h, 7d; 0 destroys
         /// it at once, as is right for a key that leaked
-        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = options::duration)]
         keep_previous_for: Duration,
         /// Where the new key comes from.
         #[command(flatten)]
@@ -536,21 +540,4 @@ pub enum ProfilesCommand {
         /// The profiles; none takes the key away from all
         profiles: Vec<String>,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_with_a_unit() {
-        for (text, seconds) in
-            [("0", Some(0)), ("90s", Some(90)), ("30m", Some(1_800)), ("24h", Some(86_400)), ("7d", Some(604_800))]
-        {
-            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
-        }
-        for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

@@ -32,11 +32,20 @@ use proto::keyvault::{
     usage_service_server::UsageServiceServer,
     vault_admin_service_server::VaultAdminServiceServer,
 };
-use service_runtime::{failure::Failure, fields, server::Served};
+use service_runtime::{
+    failure::Failure,
+    fields,
+    identity::{Identities, Refusal},
+    server::Served,
+};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 
-use crate::vault::{self, Vault, Watcher};
+use crate::{
+    access::Role,
+    vault::{self, News, Vault, Watcher},
+};
+use admission::Admitted;
 use convert::Rotation;
 
 /// The largest request. A key with 1,000 profiles takes 131 KiB.
@@ -53,8 +62,10 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the caller is not authenticated")]
-    NoPeer,
+    #[error("the caller is not known")]
+    Unknown(#[from] Refusal),
+    #[error("{principal} may not call {method}")]
+    NotAllowed { principal: Arc<str>, method: &'static str },
     #[error("not yet")]
     NotYet,
     #[error("the request is not valid")]
@@ -66,7 +77,7 @@ enum Error {
 }
 
 /// The services of a vault.
-pub(crate) fn served(vault: Arc<Vault>) -> Served {
+pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<Role> {
     let ready = vault.readiness();
     let rpc = Arc::new(Rpc { vault });
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
@@ -75,6 +86,8 @@ pub(crate) fn served(vault: Arc<Vault>) -> Served {
     let usage = UsageServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let admin = VaultAdminServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
+        identities,
+        refuse: Arc::new(|_method, _address, refusal| failure::refused(refusal)),
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: &[
             "archestra.keyvault.v1.ApiKeyService",
@@ -388,19 +401,27 @@ impl Rpc {
     }
 
     async fn watch(&self, request: Request<WatchKeyChangesRequest>) -> Result<Changes, Error> {
-        let (_, request) = self.admit(request).await?;
+        let (admitted, request) = self.admit(request).await?;
         let (from, epoch) = convert::watch(&request)?;
-        Ok(Box::pin(changes(self.vault.watch(from, epoch).await?)))
+        Ok(Box::pin(changes(self.vault.watch(from, epoch).await?, admitted)))
     }
 }
 
-/// What a watcher is told, until it leaves or the watch ends with a failure.
-fn changes(watcher: Watcher) -> impl Stream<Item = Result<WatchKeyChangesResponse, Status>> {
-    stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        Some(match watcher.next().await {
-            Ok(news) => (Ok(news.into()), Some(watcher)),
-            Err(error) => (Err(refused(error)), None),
-        })
+/// What a watcher is told of its organizations, until it leaves, may not watch any more, or
+/// the watch ends with a failure.
+fn changes(watcher: Watcher, admitted: Admitted) -> impl Stream<Item = Result<WatchKeyChangesResponse, Status>> {
+    stream::unfold(Some((watcher, admitted)), |watch| async {
+        let (mut watcher, mut admitted) = watch?;
+        loop {
+            let news = match watcher.next().await {
+                Ok(news) => admitted.renew().map(|()| news),
+                Err(error) => Err(error.into()),
+            };
+            match news {
+                Ok(News::Change(change)) if !admitted.grant.covers(change.organization.as_str()) => {}
+                Ok(news) => return Some((Ok(news.into()), Some((watcher, admitted)))),
+                Err(error) => return Some((Err(refused(error)), None)),
+            }
+        }
     })
 }

@@ -8,8 +8,9 @@ use proto::keyvault::{
     RotateKeyEncryptionKeyRequest, get_rewrap_status_response::State, rotate_key_encryption_key_request::Step,
     vault_admin_service_client::VaultAdminServiceClient,
 };
+use service_runtime::client::Wire;
 use tokio::time::sleep;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use super::{output, session};
 use crate::{
@@ -62,7 +63,7 @@ fn check(path: &Path) -> anyhow::Result<()> {
 
 /// A connection to a vault, on behalf of its operator.
 struct Operator {
-    admin: VaultAdminServiceClient<Channel>,
+    admin: VaultAdminServiceClient<Wire>,
     output: Output,
 }
 

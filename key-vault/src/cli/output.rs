@@ -17,10 +17,9 @@ use proto::{
     },
     types::{Provider, Source},
 };
+use service_runtime::{doctor::Finding, token::Created};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-use crate::doctor::{Finding, Verdict};
 
 /// As many profiles of a key as a table shows by name.
 const PROFILES_SHOWN: usize = 4;
@@ -97,14 +96,17 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
 pub(super) fn findings(findings: &[Finding]) {
     let mut table = table(["", "CHECK", "FOUND", "WHAT TO DO"]);
     for finding in findings {
-        let verdict = match finding.verdict {
-            Verdict::Fine => "ok",
-            Verdict::Warn => "WARN",
-            Verdict::Fail => "FAIL",
-        };
-        table.add_row([verdict, finding.check, &finding.found, &finding.advice]);
+        table.add_row([finding.verdict.name(), finding.check, &finding.found, &finding.advice]);
     }
     print(&table.to_string());
+}
+
+/// Prints a token, this once, and what the policy keeps of it.
+pub(super) fn token(created: &Created) -> anyhow::Result<()> {
+    print(&created.token);
+    note("it is not shown again. Put this into `tokens` of its principal in the policy:");
+    print(&serde_json::to_string_pretty(&created.policy_entry)?);
+    Ok(())
 }
 
 /// Prints values as JSON, one a line.

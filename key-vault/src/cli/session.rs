@@ -17,7 +17,8 @@ use proto::{
     },
     types::Provider,
 };
-use tonic::transport::{Channel, Endpoint};
+use service_runtime::client::Wire;
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 use super::{material, output};
@@ -30,8 +31,8 @@ pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a vault, on behalf of one organization.
 pub(super) struct Session {
-    keys: ApiKeyServiceClient<Channel>,
-    resolution: KeyResolutionServiceClient<Channel>,
+    keys: ApiKeyServiceClient<Wire>,
+    resolution: KeyResolutionServiceClient<Wire>,
     organization_id: String,
     output: Output,
 }
@@ -305,10 +306,10 @@ fn request_id() -> String {
 }
 
 /// Prepares a connection to a vault; it is made by the first call.
-pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(options.server.clone());
-    let endpoint = endpoint.with_context(|| format!("--server {:?} is not a URL", options.server))?;
-    Ok(endpoint.connect_timeout(CONNECT_MAX).timeout(call_max).connect_lazy())
+pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Wire> {
+    let tune = move |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX).timeout(call_max);
+    let wire = options.identity.credentials().connect("the client's identity", &options.server, tune)?;
+    Ok(wire.load().value.clone())
 }
 
 /// Asks on the terminal. Without one, there is nobody to ask.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, ValueEnum};
+use service_runtime::options;
 
-use super::{ConnectionOptions, ProviderName, duration};
+use super::{ConnectionOptions, ProviderName};
 
 /// What is asked about the use of keys, and how it is printed.
 #[derive(Args, Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct UsageOptions {
     pub organization: String,
 
     /// How far to look back: 24h, 30d. 30 days unless given
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["from", "to"])]
+    #[arg(long, value_name = "DURATION", value_parser = options::duration, conflicts_with_all = ["from", "to"])]
     pub since: Option<Duration>,
 
     /// From this day or time on, in UTC unless it says otherwise: 2026-03-01, 2026-03-01T12:00:00Z

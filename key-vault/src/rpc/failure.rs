@@ -6,6 +6,7 @@ use std::time::Duration;
 use proto::{KEYVAULT_ERROR_DOMAIN, keyvault::ErrorReason as Reason};
 use service_runtime::{
     failure::{Code, Failure},
+    identity::Refusal,
     peer,
 };
 use uuid::Uuid;
@@ -23,13 +24,25 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoPeer => peer::unauthenticated(KEYVAULT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
+            Error::Unknown(refusal) => refused(&refusal),
+            Error::NotAllowed { principal, method } => failure(Code::PermissionDenied, Reason::CallerNotAllowed)
+                .says(format!(
+                    "{principal} may not call {method}, or not for this organization. The operator's policy says who may."
+                ))
+                .with("principal", principal)
+                .with("method", method),
             Error::NotYet => failure(Code::Unimplemented, Reason::Unspecified),
             Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::TooSlow(_) => outcome_unknown().caused_by(error),
             Error::Vault(error) => of_vault(error),
         }
     }
+}
+
+/// The failure of a call whose caller is not known.
+pub(super) fn refused(refusal: &Refusal) -> Failure {
+    let (unauthenticated, not_allowed) = (Reason::CallerUnauthenticated, Reason::CallerNotAllowed);
+    peer::refused(KEYVAULT_ERROR_DOMAIN, unauthenticated.wire_name(), not_allowed.wire_name(), refusal)
 }
 
 fn of_vault(error: vault::Error) -> Failure {
