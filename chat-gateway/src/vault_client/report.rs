@@ -38,8 +38,7 @@ impl VaultClient {
             r#final: report.last,
         });
         request.set_timeout(REPORT_MAX);
-        let mut client = self.client();
-        let answer = tokio::time::timeout(REPORT_MAX, client.report_key_use(request)).await;
+        let answer = tokio::time::timeout(REPORT_MAX, self.client().report_key_use(request)).await;
         match answer {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(refused(&status)),

@@ -12,6 +12,7 @@ use proto::{
     },
     types::Provider,
 };
+use service_runtime::client::Wire;
 
 use super::{output, session};
 use crate::config::{UsageDimensionName as By, UsageOptions, UsageOutput};
@@ -67,7 +68,7 @@ fn request(options: UsageOptions) -> anyhow::Result<QueryUsageRequest> {
 
 /// All pages of an answer.
 async fn all(
-    mut client: UsageServiceClient<service_runtime::client::Wire>,
+    mut client: UsageServiceClient<Wire>,
     mut request: QueryUsageRequest,
 ) -> anyhow::Result<QueryUsageResponse> {
     let mut all = QueryUsageResponse::default();

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, ValueEnum};
-
 use service_runtime::options;
 
 use super::{ConnectionOptions, ProviderName};

@@ -7,7 +7,7 @@ use proto::keyvault::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, admission::Admitted, answer, convert};
+use super::{Error, Rpc, answer, convert};
 
 #[async_trait]
 impl UsageService for Rpc {
@@ -21,10 +21,10 @@ impl Rpc {
         &self,
         request: Request<ReportKeyUseRequest>,
     ) -> Result<ReportKeyUseResponse, Error> {
-        let (Admitted { caller, .. }, request) = self.admit(request).await?;
+        let (admitted, request) = self.admit(request).await?;
         let asked = request.uses.len();
         let report = convert::key_use_report(request, Utc::now())?;
-        let accepted = self.vault.report_use(&caller.principal, &report).await?;
+        let accepted = self.vault.report_use(&admitted.caller.principal, &report).await?;
         let count = |uses| i32::try_from(uses).unwrap_or(i32::MAX);
         Ok(ReportKeyUseResponse { accepted_count: count(accepted), duplicate_count: count(asked - accepted) })
     }

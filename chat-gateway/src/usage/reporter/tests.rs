@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use clap::Parser as _;
 use futures_util::stream;
 use proto::keyvault::{
     ExplainResolutionRequest, ExplainResolutionResponse, ReportKeyUseRequest, ReportKeyUseResponse, ResolveKeyRequest,
@@ -16,6 +17,7 @@ use tonic::{
 
 use super::*;
 use crate::{
+    config::{Cli, Command},
     message::{Label, Provider, Source},
     usage::Called,
 };
@@ -87,7 +89,7 @@ async fn reported(organizations: &[&str], judge: Judge, until: usize) -> Vec<(Re
             source: Source::Environment,
         }));
     }
-    let mut reporter = Reporter::new(uses, VaultClient::new(&url).unwrap());
+    let mut reporter = Reporter::new(uses, client(&url));
     let heard = async {
         while reports.lock().unwrap().len() < until {
             sleep(Duration::from_millis(5)).await;
@@ -106,6 +108,12 @@ async fn reported(organizations: &[&str], judge: Judge, until: usize) -> Vec<(Re
     }
     let reports = reports.lock().unwrap();
     reports.clone()
+}
+
+fn client(url: &str) -> VaultClient {
+    let cli = Cli::try_parse_from(["chat-gateway", "serve", "--dev", "--vault-url", url]).unwrap();
+    let Command::Serve(options) = cli.command else { panic!("another command") };
+    VaultClient::new(&options).unwrap()
 }
 
 fn ids(report: &ReportKeyUseRequest) -> Vec<&str> {
