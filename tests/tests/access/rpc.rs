@@ -17,27 +17,27 @@ const CALL_MAX: Duration = Duration::from_secs(20);
 
 /// A method, and what is said about who may call it.
 #[derive(Clone, Debug)]
-pub struct Method {
+pub(crate) struct Method {
     /// Its descriptor.
-    pub descriptor: MethodDescriptor,
+    pub(crate) descriptor: MethodDescriptor,
     /// The roles that the comment in the `.proto` file names.
-    pub roles: Vec<String>,
+    pub(crate) roles: Vec<String>,
 }
 
 impl Method {
     /// The name without its service.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.descriptor.name()
     }
 
     /// Whether its request is for an organization.
-    pub fn is_for_an_organization(&self) -> bool {
+    pub(crate) fn is_for_an_organization(&self) -> bool {
         request(&self.descriptor, "x") != request(&self.descriptor, "y")
     }
 }
 
 /// All methods of a package, with the roles that the sources of the contract name.
-pub fn methods(package: &str) -> Vec<Method> {
+pub(crate) fn methods(package: &str) -> Vec<Method> {
     let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).expect("descriptors");
     let services = pool.services().filter(|service| service.package_name() == package);
     let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
@@ -56,11 +56,11 @@ fn documented_roles(method: &MethodDescriptor) -> Vec<String> {
 }
 
 /// The profile and the model that a request is for, if it is for any.
-pub const PROFILE: &str = "team-a";
-pub const MODEL: &str = "claude-sonnet-4-5";
+pub(crate) const PROFILE: &str = "team-a";
+pub(crate) const MODEL: &str = "claude-sonnet-4-5";
 
 /// A request for an organization, a profile and a model: nothing else of it is valid.
-pub fn request(method: &MethodDescriptor, organization: &str) -> Vec<u8> {
+pub(crate) fn request(method: &MethodDescriptor, organization: &str) -> Vec<u8> {
     let mut message = DynamicMessage::new(method.input());
     let text = |text: &str| Value::String(text.to_owned());
     if message.descriptor().get_field_by_name("organization_id").is_some() && method.name() != "ListAuditEvents" {
@@ -86,7 +86,7 @@ pub fn request(method: &MethodDescriptor, organization: &str) -> Vec<u8> {
 
 /// What becomes of a call.
 #[derive(Clone, Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The caller may do this; what was asked was answered or refused for what it is.
     Admitted,
     /// The call got a status that says that the caller is not known, or may not.
@@ -97,7 +97,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// In a word.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
             Self::Refused(failure) if failure.code == Code::Unauthenticated => "unauthenticated",
@@ -108,7 +108,7 @@ impl Outcome {
 }
 
 /// Calls a method with a serialized request.
-pub async fn call(wire: &Wire, method: &MethodDescriptor, message: Vec<u8>) -> Outcome {
+pub(crate) async fn call(wire: &Wire, method: &MethodDescriptor, message: Vec<u8>) -> Outcome {
     let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
     let mut client = Grpc::new(wire.clone());
     let outcome = async {
