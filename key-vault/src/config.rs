@@ -5,6 +5,7 @@
 
 mod audit;
 mod key_check;
+mod limits;
 mod policy;
 mod secrets_managers;
 mod usage;
@@ -21,6 +22,7 @@ use service_runtime::{
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    limits::Rates,
     seal::secrets_manager::TransitOptions,
     store,
     vault::Upkeep,
@@ -28,6 +30,7 @@ use crate::{
 
 pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
 pub(crate) use key_check::CheckOptions;
+use limits::LimitOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
@@ -204,6 +207,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
     pub audit_retention_days: u32,
 
+    /// How much one principal may ask.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
     /// Where the transit engine is.
     #[command(flatten)]
     pub transit: TransitOptions,
@@ -274,6 +281,11 @@ impl ServeOptions {
             audit_kept_for: (self.audit_retention_days > 0)
                 .then(|| Duration::from_hours(24) * self.audit_retention_days),
         }
+    }
+
+    /// How much one principal may ask.
+    pub(crate) fn rates(&self) -> Rates {
+        self.limits.rates(self.server.dev)
     }
 
     /// The fallback keys of this process' environment.

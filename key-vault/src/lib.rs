@@ -24,6 +24,7 @@ mod doctor;
 mod environment;
 mod fallback_policy;
 pub mod key;
+mod limits;
 mod metrics;
 mod rpc;
 mod seal;
@@ -64,7 +65,7 @@ pub async fn serve(
     }
     let identities = options.server.identities()?;
     let managers = config::managers(options)?;
-    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
+    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep(), options.rates()));
     let stop = async {
         stop.await;
         vault.stop_watchers();

@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
-use tracing::{Span, field, instrument};
+use tracing::{Span, error, field, instrument};
 use uuid::Uuid;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     change::ChangeKind,
     environment::{Environment, Fallback},
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
+    limits::{Exceeded, Limits, Rates},
     metrics::Metrics,
     seal::{self, Binding, Sealer, secrets_manager::Managers},
     store::{Candidate, Candidates, Filter, Store},
@@ -69,6 +70,7 @@ pub(crate) struct Vault {
     managers: Managers,
     environment: Environment,
     upkeep: Upkeep,
+    limits: Limits,
     /// Another one at each start.
     replica: Uuid,
     /// Nothing while the vault is sealed.
@@ -140,12 +142,19 @@ pub(crate) struct ProfileKey {
 
 impl Vault {
     /// A sealed vault. Its upkeep unseals it.
-    pub(crate) fn new(store: Store, managers: Managers, environment: Environment, upkeep: Upkeep) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        managers: Managers,
+        environment: Environment,
+        upkeep: Upkeep,
+        rates: Rates,
+    ) -> Self {
         Self {
             store,
             managers,
             environment,
             upkeep,
+            limits: Limits::new(rates),
             replica: Uuid::now_v7(),
             sealer: ArcSwapOption::empty(),
             learning: keks::Learning::default(),
@@ -429,7 +438,15 @@ impl Vault {
         )
     )]
     pub(crate) async fn resolve(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
+        if let Err(exceeded) = self.limits.resolve(&caller.principal) {
+            return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
+        }
         let Examined { candidates, result, .. } = self.examine(ask).await?;
+        if let Ok(ResolvedKey { id: Some(id), .. }) = &result
+            && let Err(exceeded) = self.limits.release(&caller.principal, *id, caller.since)
+        {
+            return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
+        }
         self.record_resolution(caller, ask, (candidates.epoch, candidates.revision), &result).await?;
         let key = result?;
         let span = Span::current();
@@ -438,6 +455,28 @@ impl Vault {
             span.record("keyvault.key.id", field::display(id));
         }
         Ok(key)
+    }
+
+    /// Counts a change that a caller asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limited`] if it asks for too many.
+    pub(crate) async fn count_mutation(&self, caller: &Caller, organization: &str) -> Result<(), Error> {
+        let Err(exceeded) = self.limits.mutation(&caller.principal) else { return Ok(()) };
+        Err(self.limited(caller, organization, exceeded).await)
+    }
+
+    /// Records that a caller asked for too much, and says so to the operator.
+    async fn limited(&self, caller: &Caller, organization: &str, exceeded: Exceeded) -> Error {
+        if exceeded.is_news {
+            let (principal, limit) = (&caller.principal, exceeded.limit);
+            error!(%principal, limit, "a principal asks for unusually many distinct keys: is its identity stolen?");
+            self.metrics.exfiltration_alarm();
+        }
+        // The call is refused, whether the log takes it or not.
+        let _ = self.record_refusal(caller, Some(organization), "RATE_LIMITED").await;
+        Error::Limited(exceeded)
     }
 
     /// Explains what [`Vault::resolve`] does for the same question.

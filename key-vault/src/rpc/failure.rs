@@ -92,6 +92,15 @@ fn of_vault(error: vault::Error) -> Failure {
             ))
             .with("revision", revision)
             .with("epoch", epoch),
+        E::Limited(exceeded) => failure(Code::ResourceExhausted, Reason::RateLimited)
+            .says(format!(
+                "The caller has reached its limit of {} {}. Wait; the operator can raise it.",
+                exceeded.limit,
+                exceeded.of.replace('_', " ")
+            ))
+            .with("limit", exceeded.limit)
+            .with("of", exceeded.of)
+            .retry_after(exceeded.retry_after),
         E::TooManyWatchers => failure(Code::ResourceExhausted, Reason::Overloaded)
             .says(format!("This replica serves {WATCHERS_MAX} watchers already. Try another one."))
             .with("limit", WATCHERS_MAX)

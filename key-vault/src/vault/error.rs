@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::{
     fallback_policy::Policies,
     key::{KeyId, Provider, Source},
+    limits::Exceeded,
     seal::{self, secrets_manager},
     store,
 };
@@ -56,6 +57,9 @@ pub(crate) enum Error {
     /// The changes that a watcher asks for are not kept, or are of another history.
     #[error("the history before revision {revision} of epoch {epoch} is gone")]
     Compacted { revision: i64, epoch: Uuid },
+    /// The caller asks for too much.
+    #[error("the limit of {} {} is reached", .0.limit, .0.of)]
+    Limited(Exceeded),
     /// This replica serves as many watchers as it may.
     #[error("{} watchers are served already", super::watch::WATCHERS_MAX)]
     TooManyWatchers,

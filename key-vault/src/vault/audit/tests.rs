@@ -9,6 +9,7 @@ use tokio::{select, time::Instant};
 use super::*;
 use crate::{
     environment::Environment,
+    limits::Rates,
     seal::secrets_manager::{LocalKeyring, Managers},
     store::{Place as Database, Pooler, Store},
     vault::Upkeep,
@@ -30,7 +31,8 @@ async fn vault() -> (Vault, TempDir) {
         audit_kept_for: Some(KEPT_FOR),
         usage_retention: chrono::TimeDelta::days(400),
     };
-    let vault = Vault::new(store, managers, Environment::default(), upkeep);
+    let rates = Rates { resolves_per_second: 0, mutations_per_second: 0, distinct_keys_per_minute: 0 };
+    let vault = Vault::new(store, managers, Environment::default(), upkeep, rates);
     vault.unseal().await.unwrap();
     (vault, folder)
 }
