@@ -117,7 +117,7 @@ enum Kind {
 const RULES: &[(&str, &[Kind])] = &[
     ("StreamChat", &[Kind::Caller]),
     ("Chat", &[Kind::Caller]),
-    ("DetectProvider", &[Kind::Caller, Kind::Admin]),
+    ("DetectProvider", &[Kind::Caller]),
     ("CheckKey", &[Kind::Admin]),
 ];
 
@@ -274,6 +274,7 @@ mod tests {
         }
         assert_eq!(check(&roles, "CheckKey", None), Err(Denied::Method));
         assert_eq!(check(&roles, "DetectProvider", None), Ok(()));
+        assert_eq!(check(&[Role::Admin {}], "DetectProvider", None), Err(Denied::Method));
         assert_eq!(check(&[], "StreamChat", chat("acme", Some("team-a"), "gpt-5")), Err(Denied::Method));
         assert_eq!(check(&[Role::Admin {}], "StreamChat", chat("acme", None, "gpt-5")), Err(Denied::Method));
     }

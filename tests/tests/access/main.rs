@@ -1,5 +1,6 @@
 //! Who may call: every method of the contract, by everybody that there can be.
 
+mod binding;
 mod rotation;
 mod rpc;
 

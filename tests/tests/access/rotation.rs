@@ -11,8 +11,8 @@ use std::{
 use proto::{
     chat::chat_service_client::ChatServiceClient,
     keyvault::{
-        CreateApiKeyRequest, KeyMaterial, ListApiKeysRequest, ResolveKeyRequest,
-        api_key_service_client::ApiKeyServiceClient, key_resolution_service_client::KeyResolutionServiceClient,
+        ListApiKeysRequest, ResolveKeyRequest, api_key_service_client::ApiKeyServiceClient,
+        key_resolution_service_client::KeyResolutionServiceClient,
     },
     types::Provider,
 };
@@ -26,12 +26,15 @@ use system_tests::{
     soak,
 };
 
-use super::{rpc::call, rpc::methods, rpc::request};
+use super::{
+    binding::store,
+    rpc::{call, methods, request},
+};
 
 /// What the old authority vouched for must be refused after this.
 const OLD_REFUSED_MAX: Duration = Duration::from_secs(30);
 
-const ANSWER: &str = "\
+pub(crate) const ANSWER: &str = "\
 event: message_start
 data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"claude-sonnet-4-5\",\"usage\":{\"input_tokens\":3,\"output_tokens\":1}}}
 
@@ -81,7 +84,7 @@ async fn certificates_and_policies_rotate_without_a_failed_call() {
     let rounds = soak::times(50, 500);
     let mut system = Secured::start().await;
     system.provider.always_answers(Said::stream(ANSWER));
-    store_default(&system).await;
+    store(&system, "sk-ant-rotation-of-identities", &[]).await;
     let current = Arc::new(Mutex::new(Current {
         ca: system.authority.pem(),
         admin: leaf(&system.authority, "admin"),
@@ -93,12 +96,11 @@ async fn certificates_and_policies_rotate_without_a_failed_call() {
     let mut slowest = Duration::ZERO;
     for round in 1..=rounds {
         if round % 5 == 0 {
-            slowest = slowest.max(replace_authority(&mut system, &current).await);
+            slowest = slowest.max(replace_authority(&mut system, &current, round).await);
         } else {
             let bundle = system.authority.pem();
-            replace_certificates(&system, &current, &bundle).await;
+            replace_certificates(&system, &current, &bundle, round).await;
         }
-        replace_policies(&system, round).await;
     }
 
     load.stop.store(true, Ordering::Relaxed);
@@ -113,19 +115,6 @@ async fn certificates_and_policies_rotate_without_a_failed_call() {
     );
     assert!(failures.is_empty(), "{} of {calls} calls failed: {:?}", failures.len(), failures.first());
     assert!(calls > 10 * rounds, "{calls} calls are no load");
-}
-
-async fn store_default(system: &Secured) {
-    let request = CreateApiKeyRequest {
-        organization_id: "acme".to_owned(),
-        provider: Provider::Anthropic.into(),
-        display_name: "default".to_owned(),
-        material: Some(KeyMaterial { api_key: "sk-ant-rotation-of-identities".to_owned() }),
-        set_as_organization_default: true,
-        ..Default::default()
-    };
-    let wire = system.connect(Service::Vault, &system.certificate("admin"));
-    ApiKeyServiceClient::new(wire).create_api_key(request).await.expect("a key is stored");
 }
 
 fn leaf(authority: &Authority, principal: &str) -> Issued {
@@ -185,26 +174,29 @@ async fn chat(mut client: ChatServiceClient<system_tests::secured::Wire>, what: 
     answer.failure.map_or(Ok(()), |failure| Err(format!("{what}: {failure:?}")))
 }
 
-/// New certificates for everybody, of the same authority or of one that is trusted already.
-async fn replace_certificates(system: &Secured, current: &Arc<Mutex<Current>>, bundle: &str) {
+/// New certificates for everybody, of the same authority or of one that is trusted already,
+/// and policies that name one more.
+async fn replace_certificates(system: &Secured, current: &Arc<Mutex<Current>>, bundle: &str, round: usize) {
     let files = system.files();
     let seen = read_anew(system);
     for service in [Service::Vault, Service::Gateway] {
         system.authority.server().write(&files.certificate(service), &files.key(service));
     }
     leaf(&system.authority, "gateway").write(&files.gateways_certificate(), &files.gateways_key());
+    replace_policies(system, round);
     {
         let mut current = current.lock().expect("no panic");
         current.ca = bundle.to_owned();
         current.admin = leaf(&system.authority, "admin");
         current.caller = leaf(&system.authority, "team-a");
     }
-    have_read(system, seen).await;
+    // Certificate and policy; at the gateway also what it calls the vault with.
+    have_read(system, [seen[0] + 2, seen[1] + 3]).await;
 }
 
 /// Another authority for everybody: first it is trusted too, then it vouches for everybody,
 /// then the old one is not trusted any more. Returns how long that took to be felt.
-async fn replace_authority(system: &mut Secured, current: &Arc<Mutex<Current>>) -> Duration {
+async fn replace_authority(system: &mut Secured, current: &Arc<Mutex<Current>>, round: usize) -> Duration {
     let old = leaf(&system.authority, "admin");
     let kept = system.connect(Service::Vault, &Who::Certificate(old.clone()));
     let methods = methods("archestra.keyvault.v1");
@@ -216,9 +208,9 @@ async fn replace_authority(system: &mut Secured, current: &Arc<Mutex<Current>>) 
     let seen = read_anew(system);
     replace(&system.files().ca(), &bundle);
     current.lock().expect("no panic").ca = bundle.clone();
-    have_read(system, seen).await;
+    have_read(system, [seen[0] + 1, seen[1] + 2]).await;
     system.authority = next;
-    replace_certificates(system, current, &bundle).await;
+    replace_certificates(system, current, &bundle, round).await;
 
     let since = Instant::now();
     replace(&system.files().ca(), &system.authority.pem());
@@ -238,8 +230,7 @@ async fn replace_authority(system: &mut Secured, current: &Arc<Mutex<Current>>) 
 }
 
 /// Policies that name one more.
-async fn replace_policies(system: &Secured, round: usize) {
-    let seen = read_anew(system);
+fn replace_policies(system: &Secured, round: usize) {
     let files = system.files();
     let newcomer = format!("newcomer-{round}");
     let (mut vault, mut gateway) = (vault_roles(), gateway_roles());
@@ -247,7 +238,6 @@ async fn replace_policies(system: &Secured, round: usize) {
     gateway.push((&newcomer, json!([{"role": "admin"}])));
     replace(&files.policy(Service::Vault), &policy(&vault, &system.vault_tokens));
     replace(&files.policy(Service::Gateway), &policy(&gateway, &system.gateway_tokens));
-    have_read(system, seen).await;
 }
 
 /// How often each service has said that it read something anew.
@@ -256,10 +246,10 @@ fn read_anew(system: &Secured) -> [usize; 2] {
     [count(&system.vault), count(&system.gateway)]
 }
 
-/// Waits until both have read something since.
-async fn have_read(system: &Secured, seen: [usize; 2]) {
+/// Waits until both have said it so often.
+async fn have_read(system: &Secured, wanted: [usize; 2]) {
     let deadline = Instant::now() + OLD_REFUSED_MAX;
-    while read_anew(system).iter().zip(seen).any(|(now, before)| *now <= before) {
+    while read_anew(system).iter().zip(wanted).any(|(now, wanted)| *now < wanted) {
         assert!(Instant::now() < deadline, "the files are not read anew:\n{}", system.vault.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -91,8 +91,11 @@ pub(crate) enum Outcome {
     Admitted,
     /// The call got a status that says that the caller is not known, or may not.
     Refused(Failure),
-    /// There was no connection.
-    NoConnection(String),
+    /// There was no connection, for this reason.
+    NoConnection {
+        #[expect(dead_code, reason = "failed assertions show it")]
+        why: String,
+    },
 }
 
 impl Outcome {
@@ -102,7 +105,7 @@ impl Outcome {
             Self::Admitted => "admitted",
             Self::Refused(failure) if failure.code == Code::Unauthenticated => "unauthenticated",
             Self::Refused(_) => "denied",
-            Self::NoConnection(_) => "no connection",
+            Self::NoConnection { .. } => "no connection",
         }
     }
 }
@@ -123,7 +126,7 @@ pub(crate) async fn call(wire: &Wire, method: &MethodDescriptor, message: Vec<u8
     .await;
     match outcome.map_err(Failure::from) {
         Ok(()) => Outcome::Admitted,
-        Err(failure) if failure.reason.is_empty() => Outcome::NoConnection(failure.message),
+        Err(failure) if failure.reason.is_empty() => Outcome::NoConnection { why: failure.message },
         Err(failure) if matches!(failure.code, Code::Unauthenticated | Code::PermissionDenied) => {
             Outcome::Refused(failure)
         }
