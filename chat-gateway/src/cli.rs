@@ -9,18 +9,18 @@ mod output;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint},
-};
+use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry, token};
+use tonic::{Code, Status, transport::Endpoint};
 
-use crate::config::{Cli, ClientOptions, Command, Output, ServeOptions};
+use crate::{
+    config::{Cli, ClientOptions, Command, Output, ServeOptions, TokensCommand},
+    doctor,
+};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
@@ -50,6 +50,25 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(options) => serve(*options).await,
         Command::Chat(options) => conversation::run(*options).await,
         Command::Detect { client, model } => detect(&client, model).await,
+        Command::Doctor { options, output } => {
+            let report = doctor::examine(&options).await;
+            match output {
+                Output::Json => output::json_lines(&report.findings)?,
+                Output::Text => output::findings(&report.findings),
+            }
+            match report.failed() {
+                0 => Ok(ExitCode::SUCCESS),
+                failed => bail!("{failed} checks failed"),
+            }
+        }
+        Command::Tokens(TokensCommand::Create { options, output }) => {
+            let created = token::create(&options)?;
+            match output {
+                Output::Json => output::json_lines(&[created])?,
+                Output::Text => output::token(&created)?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "chat-gateway", &mut std::io::stdout());
@@ -83,12 +102,10 @@ async fn detect(client: &ClientOptions, model: String) -> anyhow::Result<ExitCod
 }
 
 /// Prepares a connection; it is made by the first call.
-fn connect(options: &ClientOptions) -> anyhow::Result<ChatServiceClient<Channel>> {
-    let channel = Endpoint::from_shared(options.server.clone())
-        .with_context(|| format!("--server {:?} is not a URL", options.server))?
-        .connect_timeout(CONNECT_MAX)
-        .connect_lazy();
-    Ok(ChatServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+fn connect(options: &ClientOptions) -> anyhow::Result<ChatServiceClient<Wire>> {
+    let tune = |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX);
+    let wire = options.identity.credentials().connect("the client's identity", &options.server, tune)?;
+    Ok(ChatServiceClient::new(wire.load().value.clone()).max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
 fn exit_code(code: Code) -> u8 {

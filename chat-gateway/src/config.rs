@@ -7,7 +7,13 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+use service_runtime::{
+    client::{ClientIdentityOptions, Credentials},
+    options,
+    server::ServerOptions,
+    telemetry::TelemetryOptions,
+    token,
+};
 
 use crate::upstream::UpstreamOptions;
 
@@ -49,11 +55,37 @@ pub enum Command {
         /// The model's name
         model: String,
     },
+    /// Check a deployment from inside, with the options of `serve`, and say what to fix
+    Doctor {
+        /// What would be served.
+        #[command(flatten)]
+        options: Box<ServeOptions>,
+        /// Text for people, JSON for programs: one finding a line
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Make bearer tokens. A policy says whose they are
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
         #[arg(value_enum)]
         shell: Shell,
+    },
+}
+
+/// Commands on bearer tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token, and print it once with its entry for the policy
+    Create {
+        /// How.
+        #[command(flatten)]
+        options: token::CreateOptions,
+        /// Text for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
 }
 
@@ -64,9 +96,9 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     pub listen: SocketAddr,
 
-    /// The key-vault to ask for keys
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url)]
-    pub vault_url: String,
+    /// Where the key-vault is, and as whom the gateway asks it.
+    #[command(flatten)]
+    pub vault: VaultOptions,
 
     /// Where providers are.
     #[command(flatten)]
@@ -81,6 +113,49 @@ pub struct ServeOptions {
     pub telemetry: TelemetryOptions,
 }
 
+/// Where the key-vault is, and as whom the gateway asks it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Key-vault")]
+pub struct VaultOptions {
+    /// The key-vault to ask for keys
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url)]
+    pub vault_url: String,
+
+    /// The authorities that may vouch for the key-vault, in PEM. Needed for https://
+    #[arg(long, value_name = "PATH")]
+    pub vault_ca: Option<PathBuf>,
+
+    /// The certificate that the gateway asks with, in PEM. Read anew when it changes
+    #[arg(long, value_name = "PATH")]
+    pub vault_client_certificate: Option<PathBuf>,
+
+    /// The private key of --vault-client-certificate, in PEM
+    #[arg(long, value_name = "PATH")]
+    pub vault_client_key: Option<PathBuf>,
+
+    /// A file with the bearer token that the gateway asks with
+    #[arg(long, value_name = "PATH")]
+    pub vault_token_file: Option<PathBuf>,
+
+    /// The name in the key-vault's certificate, if it is not the URL's
+    #[arg(long, value_name = "NAME")]
+    pub vault_server_name: Option<String>,
+}
+
+impl VaultOptions {
+    /// Whom the gateway trusts as the vault, and as whom it asks.
+    pub(crate) fn credentials(&self) -> Credentials {
+        Credentials {
+            prefix: "--vault-",
+            ca: self.vault_ca.clone(),
+            certificate: self.vault_client_certificate.clone(),
+            key: self.vault_client_key.clone(),
+            token: self.vault_token_file.clone(),
+            server_name: self.vault_server_name.clone(),
+        }
+    }
+}
+
 /// Which gateway to ask, and how to print.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
@@ -88,6 +163,10 @@ pub struct ClientOptions {
     /// The gateway to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", value_parser = options::grpc_url)]
     pub server: String,
+
+    /// Whom to trust, and as whom to call.
+    #[command(flatten)]
+    pub identity: ClientIdentityOptions,
 
     /// Text for people, JSON for programs: one event a line
     #[arg(long, value_enum, default_value_t = Output::Text)]

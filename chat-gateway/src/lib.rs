@@ -4,9 +4,11 @@
 //!
 //! 1. `rpc`: what callers can ask, and how failures look to them.
 //! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
-//! 3. `provider`: what differs between providers, as pure functions.
-//! 4. `upstream`: the one place that speaks HTTP.
-//! 5. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 3. `key_check`: whether a provider accepts a key.
+//! 4. `provider`: what differs between providers, as pure functions.
+//! 5. `upstream`: the one place that speaks HTTP.
+//! 6. `usage`: what keys were used for, told to the vault beside the chats.
+//! 7. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -14,16 +16,22 @@
 //! - A key leaves this process in one header to its provider, and in nothing else.
 //! - Nothing runs for a caller who has left.
 
+mod access;
 mod chat;
 mod cli;
 mod config;
 mod detect;
+mod doctor;
+mod key_check;
 mod message;
 mod provider;
 mod rpc;
 mod sse;
 mod upstream;
+mod usage;
 mod vault_client;
+
+use std::sync::Arc;
 
 use service_runtime::server;
 use tokio::net::TcpListener;
@@ -31,13 +39,16 @@ use tokio::net::TcpListener;
 use chat::Chats;
 pub use cli::run;
 pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
+use key_check::KeyChecks;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
+use usage::{Reporter, Uses};
 use vault_client::VaultClient;
 
 /// Serves until `stop` resolves, then drains.
 ///
-/// The vault need not run yet: chats fail with UNAVAILABLE until it does.
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does. After the last
+/// chat the vault is told what is left to tell, for some seconds at most.
 ///
 /// # Errors
 ///
@@ -49,7 +60,18 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
-    let vault = VaultClient::new(&options.vault_url)?;
-    let upstream = Upstream::new(options.upstream.clone())?;
-    server::run(&options.server, listener, rpc::served(Chats::new(vault, upstream)), stop).await
+    let identities = options.server.identities()?;
+    let vault = VaultClient::new(options)?;
+    let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
+    let uses = Arc::new(Uses::default());
+    let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
+    let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
+    let served = rpc::served(chats, KeyChecks::new(upstream), identities);
+    let served = tokio::select! {
+        served = server::run(&options.server, listener, served, stop) => served,
+        () = vault.follow() => Ok(()),
+        () = reporter.run() => Ok(()),
+    };
+    reporter.finish().await;
+    served
 }

@@ -6,6 +6,7 @@
 mod anthropic;
 mod gemini;
 mod json_text;
+mod key_check;
 mod limits;
 mod openai;
 mod rejection;
@@ -16,8 +17,12 @@ mod transcript;
 use std::{collections::VecDeque, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 
 use crate::message::{Chat, Event, KeyMaterial, Provider as Name, Usage};
+
+pub(crate) use key_check::{Checked, Reservation, Standing, judge};
+pub(crate) use rejection::is_error;
 
 /// What is particular to one provider.
 pub(crate) trait Provider: Sync {
@@ -42,6 +47,16 @@ pub(crate) trait Provider: Sync {
 
     /// The header of an answer that names the request for the provider's support.
     fn request_id_header(&self) -> Option<&'static str>;
+
+    /// The request for the list of models: its path, and its headers beside the credential.
+    fn models(&self) -> (&'static str, HeaderMap);
+
+    /// Whether a body is the provider's list of models.
+    fn lists_models(&self, body: &Value) -> bool;
+
+    /// What a refusal to list the models says about the key, where its kind says something
+    /// else of this provider, or nothing.
+    fn standing(&self, rejection: &Rejection) -> Option<Standing>;
 }
 
 /// The module of each provider.

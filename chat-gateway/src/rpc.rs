@@ -1,25 +1,37 @@
 //! What callers can ask: the generated trait, each method the same few lines.
 
+mod admission;
 mod convert;
 mod failure;
+mod key_check;
 
-use std::{pin::Pin, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::chat::{
     ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
     chat_service_server::{ChatService, ChatServiceServer},
+    key_check_service_server::KeyCheckServiceServer,
 };
-use service_runtime::{failure::Failure, fields, peer::Peer, server::Served, telemetry};
+use service_runtime::{
+    failure::Failure,
+    fields,
+    identity::{Identities, Refusal},
+    server::Served,
+    telemetry,
+};
 use tokio::{sync::watch, time::Instant};
 use tonic::{Request, Response, Status, async_trait, service::Routes};
-use tracing::Span;
+use tracing::{Span, debug};
 
 use crate::{
+    access::{Denied, Role},
     chat::{self, Chats},
     detect,
+    key_check::KeyChecks,
     message::Ask,
 };
+use admission::admit;
 
 /// The largest request: documents of 20 MiB take a third more in some encodings.
 const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -31,8 +43,10 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 1024;
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the caller is not authenticated")]
-    NoPeer,
+    #[error("the caller is not known")]
+    Unknown(#[from] Refusal),
+    #[error("{principal} may not call {method}")]
+    NotAllowed { principal: Arc<str>, method: &'static str, denied: Denied },
     #[error("the request is not valid")]
     Invalid(#[from] fields::Invalid),
     #[error(transparent)]
@@ -40,11 +54,15 @@ enum Error {
 }
 
 /// The services of a gateway.
-pub(crate) fn served(chats: Chats) -> Served {
-    let service = ChatServiceServer::new(Rpc { chats }).max_decoding_message_size(REQUEST_BYTES_MAX);
+pub(crate) fn served(chats: Chats, checks: KeyChecks, identities: Identities<Role>) -> Served<Role> {
+    let rpc = Arc::new(Rpc { chats, checks });
+    let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
+    let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
-        routes: Routes::new(service),
-        services: &["archestra.chat.v1.ChatService"],
+        identities,
+        refuse: Arc::new(refuse),
+        routes: Routes::new(chat).add_service(key_check),
+        services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         ready: watch::Sender::new(true).subscribe(),
@@ -52,9 +70,17 @@ pub(crate) fn served(chats: Chats) -> Served {
     }
 }
 
+/// The answer to a caller who is not known.
+fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    debug!(address = address.map(tracing::field::display), method, reason = refusal.name(), "a caller is not known");
+    failure::refused(refusal)
+}
+
 #[derive(Debug)]
 struct Rpc {
     chats: Chats,
+    checks: KeyChecks,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;
@@ -66,11 +92,6 @@ fn answer<T>(outcome: Result<T, Error>) -> Result<Response<T>, Status> {
 
 fn status(error: Error) -> Status {
     Failure::from(error).into()
-}
-
-/// Who calls. The first line of every method.
-fn peer<T>(request: &Request<T>) -> Result<&Peer, Error> {
-    Peer::of(request).ok_or(Error::NoPeer)
 }
 
 #[async_trait]
@@ -95,7 +116,7 @@ impl ChatService for Rpc {
 
 impl Rpc {
     async fn stream(&self, request: Request<StreamChatRequest>) -> Result<Events, Error> {
-        peer(&request)?;
+        let request = admit(request)?;
         let deadline = deadline(&request);
         let ask = convert::ask(request.into_inner())?;
         let answer = self.chats.start(&ask, deadline).await?;
@@ -106,7 +127,7 @@ impl Rpc {
     }
 
     async fn whole(&self, request: Request<ChatRequest>) -> Result<ChatResponse, Error> {
-        peer(&request)?;
+        let request = admit(request)?;
         let deadline = deadline(&request);
         let ask: Ask = convert::ask(convert::as_stream(request.into_inner()))?;
         let answer = self.chats.start(&ask, deadline).await?;
@@ -115,8 +136,7 @@ impl Rpc {
     }
 
     fn detect(request: Request<DetectProviderRequest>) -> Result<DetectProviderResponse, Error> {
-        peer(&request)?;
-        let model = convert::model(&request.into_inner().model)?;
+        let model = convert::model(&admit(request)?.into_inner().model)?;
         Ok(convert::detection(detect::detect(&model)))
     }
 }

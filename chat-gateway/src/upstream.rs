@@ -11,14 +11,14 @@ use std::{error::Error, time::Duration};
 use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, header};
-use serde::{Deserialize, de::IgnoredAny};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
-    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
+    provider::{self, Broken, Checked, Decoder, Outbound, Output, Provider, Rejection},
     sse,
+    usage::{Call, Outcome},
 };
 
 /// The longest event. Providers send images and signatures of several hundred KiB in
@@ -31,6 +31,9 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long an error body may take after its headers.
 const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
+
+/// A list of models. An account with thousands of its own has some hundred KiB.
+const MODELS_BYTES_MAX: usize = 1024 * 1024;
 
 /// As much of a provider's message as a caller is shown, and as is looked at for it.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -78,6 +81,10 @@ pub struct UpstreamOptions {
     /// The longest time for one answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "1800", value_parser = seconds)]
     pub total_timeout: Duration,
+
+    /// The longest time to check a key, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub key_check_timeout: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -117,6 +124,24 @@ pub(crate) enum Fault {
     /// The key cannot stand in a header.
     #[error("the key cannot be sent")]
     KeyNotSendable,
+}
+
+impl Fault {
+    /// What a call comes to that fails so before the first output.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Rejected { rejection, .. } => rejection.into(),
+            Self::NotAStream { .. } => Outcome::Failed,
+            // It had begun to answer, or took its time: it may bill.
+            Self::Unreachable(_)
+            | Self::EndedEarly
+            | Self::Malformed(_)
+            | Self::FirstEventTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::TotalTimeout
+            | Self::KeyNotSendable => Outcome::Partial,
+        }
+    }
 }
 
 /// A client of all providers.
@@ -161,7 +186,8 @@ impl Upstream {
         callers.map_or(ours, |callers| callers.min(ours))
     }
 
-    /// Sends a request and reads its answer up to the first output.
+    /// Sends a request to the provider of `call` and reads its answer up to the first output.
+    /// What comes of it is noted in `call`.
     ///
     /// # Errors
     ///
@@ -172,16 +198,16 @@ impl Upstream {
     /// Dropping the future closes the connection or resets the HTTP/2 stream.
     pub(crate) async fn open(
         &self,
-        name: Name,
         outbound: Outbound,
         key: &KeyMaterial,
         call_seed: &str,
         deadline: Instant,
+        mut call: Call,
     ) -> Result<Exchange, (Fault, String)> {
-        let provider = provider::of(name);
+        let provider = provider::of(call.provider());
         let first_output = Instant::now() + self.options.first_event_timeout;
         let response = self
-            .send(name, provider, outbound, key, deadline.min(first_output))
+            .send(outbound, key, deadline.min(first_output), &mut call)
             .await
             .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
         let request_id = request_id(provider, response.headers());
@@ -192,7 +218,9 @@ impl Upstream {
             return Err(failed(Fault::Malformed("an encoding that was not asked for")));
         }
         if !is_stream {
-            return Err(failed(refusal(provider, response, key).await));
+            let fault = refusal(provider, response, key).await;
+            call.comes_to(fault.outcome());
+            return Err(failed(fault));
         }
         let mut exchange = Exchange {
             response,
@@ -204,12 +232,58 @@ impl Upstream {
             deadline,
             body_ended: false,
             secret: Scrubber::new(key),
+            call,
         };
         match timeout_at(deadline.min(first_output), exchange.begin()).await {
             Ok(Ok(())) => Ok(exchange),
-            Ok(Err(fault)) => Err(failed(fault)),
+            Ok(Err(fault)) => {
+                exchange.call.comes_to(fault.outcome());
+                Err(failed(fault))
+            }
             Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline))),
         }
+    }
+
+    /// Asks for the list of models, and judges what the answer says about the key. The words of
+    /// the provider are scrubbed of the key.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`] if no answer came in time, by `callers` deadline at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection or resets the HTTP/2 stream.
+    pub(crate) async fn check_key(
+        &self,
+        name: Name,
+        key: &KeyMaterial,
+        callers: Option<Instant>,
+    ) -> Result<(u16, Checked), Fault> {
+        let ours = Instant::now() + self.options.key_check_timeout;
+        let deadline = callers.map_or(ours, |callers| callers.min(ours));
+        let provider = provider::of(name);
+        let (path, mut headers) = provider.models();
+        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
+        headers.insert(header, credential);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let response = self.client.get(self.url(name, path)).headers(headers).send();
+        let response = timeout_at(deadline, response).await.map_err(|_| Fault::TotalTimeout)?;
+        let response = response.map_err(|error| Fault::Unreachable(error.without_url().into()))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (body, whole) = body(response, MODELS_BYTES_MAX, deadline).await;
+        let mut checked = provider::judge(provider, status, &headers, &body, whole);
+        checked.rejection = checked.rejection.map(|rejection| Scrubber::new(key).scrub(rejection));
+        Ok((status, checked))
+    }
+
+    fn url(&self, name: Name, path: &str) -> String {
+        let base = match name {
+            Name::Anthropic => &self.options.anthropic_base_url,
+            Name::OpenAi => &self.options.openai_base_url,
+            Name::Gemini => &self.options.gemini_base_url,
+        };
+        format!("{}{path}", base.as_str().trim_end_matches('/'))
     }
 
     /// Which of the two limits on the first output has passed: the total one of `deadline`,
@@ -225,28 +299,32 @@ impl Upstream {
 
     async fn send(
         &self,
-        name: Name,
-        provider: &dyn Provider,
         outbound: Outbound,
         key: &KeyMaterial,
         deadline: Instant,
+        call: &mut Call,
     ) -> Result<reqwest::Response, Fault> {
-        let base = match name {
-            Name::Anthropic => &self.options.anthropic_base_url,
-            Name::OpenAi => &self.options.openai_base_url,
-            Name::Gemini => &self.options.gemini_base_url,
+        let name = call.provider();
+        let Some((header, credential)) = provider::of(name).credential(key) else {
+            call.was_not_sent();
+            return Err(Fault::KeyNotSendable);
         };
-        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
         let mut headers = outbound.headers;
         headers.insert(header, credential);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let url = format!("{}{}", base.as_str().trim_end_matches('/'), outbound.path);
-        let response = self.client.post(url).headers(headers).body(outbound.body).send();
+        let response = self.client.post(self.url(name, &outbound.path)).headers(headers).body(outbound.body).send();
         let headers_max = self.options.headers_timeout;
         match timeout_at(deadline.min(Instant::now() + headers_max), response).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
+            Ok(Err(error)) => {
+                if error.is_connect() {
+                    call.was_not_sent();
+                } else {
+                    call.comes_to(Outcome::Failed);
+                }
+                Err(Fault::Unreachable(error.without_url().into()))
+            }
             Err(_) if Instant::now() >= deadline => Err(Fault::TotalTimeout),
             Err(_) => Err(Fault::FirstEventTimeout(headers_max)),
         }
@@ -265,6 +343,8 @@ pub(crate) struct Exchange {
     deadline: Instant,
     body_ended: bool,
     secret: Scrubber,
+    /// Notes what was used, also of an answer that nobody reads to its end.
+    call: Call,
 }
 
 impl Exchange {
@@ -311,8 +391,17 @@ impl Exchange {
         Ok(())
     }
 
-    /// Decodes one event that is here, or reads more.
+    /// Decodes one event that is here, or reads more, and notes what was used.
     async fn advance(&mut self) -> Result<(), Fault> {
+        let advanced = self.advance_by_one().await;
+        self.call.used(self.output.usage);
+        if self.output.finished {
+            self.call.comes_to(Outcome::Complete);
+        }
+        advanced
+    }
+
+    async fn advance_by_one(&mut self) -> Result<(), Fault> {
         let next = self.reader.next_event().map_err(|_| Fault::Malformed("an event is too large"))?;
         if let Some(data) = next {
             return match self.decoder.event(data, &mut self.output) {
@@ -352,8 +441,8 @@ impl Exchange {
 async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &KeyMaterial) -> Fault {
     let status = response.status();
     let headers = response.headers().clone();
-    let body = error_body(response).await;
-    if status.is_client_error() || status.is_server_error() || (status.is_success() && is_error(&body)) {
+    let (body, _) = body(response, ERROR_BODY_BYTES_MAX, Instant::now() + ERROR_BODY_MAX).await;
+    if status.is_client_error() || status.is_server_error() || (status.is_success() && provider::is_error(&body)) {
         let rejection = provider.classify(status.as_u16(), &headers, &body);
         return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };
     }
@@ -361,30 +450,23 @@ async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &Key
     Fault::NotAStream { status: status.as_u16(), content_type: content_type.chars().take(100).collect() }
 }
 
-/// As much of a body as is there in time, up to a limit. A body that breaks off is
-/// worth as much as its beginning.
-async fn error_body(mut response: reqwest::Response) -> Vec<u8> {
-    let until = Instant::now() + ERROR_BODY_MAX;
+/// As much of a body as is there in time, up to a limit; and whether it did not break off. A
+/// refusal that breaks off is worth as much as its beginning.
+async fn body(mut response: reqwest::Response, bytes_max: usize, until: Instant) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    while let Ok(Ok(Some(chunk))) = timeout_at(until, response.chunk()).await {
-        let room = ERROR_BODY_BYTES_MAX - body.len();
-        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if body.len() == ERROR_BODY_BYTES_MAX {
-            break;
+    loop {
+        match timeout_at(until, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let room = bytes_max - body.len();
+                body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+                if body.len() == bytes_max {
+                    return (body, true);
+                }
+            }
+            Ok(Ok(None)) => return (body, true),
+            Ok(Err(_)) | Err(_) => return (body, false),
         }
     }
-    body
-}
-
-/// Whether a body of a 200 is an error nevertheless.
-fn is_error(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        error: Option<IgnoredAny>,
-    }
-    let one = serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.is_some());
-    one || serde_json::from_slice::<Vec<Body>>(body).is_ok_and(|all| all.iter().any(|body| body.error.is_some()))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -532,13 +614,5 @@ mod tests {
         assert_eq!(said("key=hijklmn is bad"), "[removed] is bad");
         assert_eq!(said("Invalid 'temperature': 99 is above 2"), "Invalid 'temperature': 99 is above 2");
         assert_eq!(said(&"x".repeat(5_000)).len(), MESSAGE_CHARS_MAX);
-    }
-
-    #[test]
-    fn an_error_in_a_200_is_an_error() {
-        assert!(is_error(br#"{"error":{"message":"no"}}"#));
-        assert!(is_error(br#"[{"error":{"code":429}}]"#));
-        assert!(!is_error(br#"{"id":"1","error":null}"#));
-        assert!(!is_error(b"<html>"));
     }
 }

@@ -1,22 +1,27 @@
 //! The gateway's side of the key-vault: asks for a key, and says why there is none.
 
-use std::{error::Error as StdError, time::Duration};
+mod report;
 
-use anyhow::Context as _;
+use std::{error::Error as StdError, sync::Arc, time::Duration};
+
 use proto::{
-    keyvault::{ErrorReason, ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
+    keyvault::{
+        ErrorReason, ResolveKeyRequest, WatchKeyChangesRequest,
+        key_resolution_service_client::KeyResolutionServiceClient,
+    },
     types,
 };
-use service_runtime::telemetry;
+use service_runtime::{client::Wire, reload::Reloading, telemetry};
 use tokio::time::Instant;
-use tonic::{
-    Request, Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Request, Status, transport::Endpoint};
 use tonic_types::StatusExt as _;
 use tracing::instrument;
 
-use crate::message::{KeyMaterial, Label, Provider, Source};
+use crate::{
+    config::ServeOptions,
+    message::{KeyMaterial, Label, Provider, Source},
+};
+pub(crate) use report::ReportError;
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -31,15 +36,22 @@ pub(crate) struct ResolvedKey {
     pub(crate) material: KeyMaterial,
     /// Empty for [`Source::Environment`].
     pub(crate) api_key_id: String,
+    /// 0 for [`Source::Environment`].
+    pub(crate) version: i64,
     pub(crate) source: Source,
 }
 
 /// Why the vault gave no key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// No step of the resolution has a key.
+    /// No step of the resolution that may be taken has a key.
     #[error("no {provider} key is configured")]
-    NotConfigured { provider: Provider, says: String },
+    NotConfigured {
+        provider: Provider,
+        /// The names of the steps that fallback policies forbid. Empty if there are none.
+        forbidden: String,
+        says: String,
+    },
     /// The key that decides cannot be used.
     #[error("key {api_key_id} cannot be used")]
     Unusable { provider: Provider, api_key_id: String, source_step: String, cause: String, says: String },
@@ -52,33 +64,55 @@ pub(crate) enum KeyError {
     /// The vault's database does not answer.
     #[error("the key-vault's store is unavailable")]
     StoreUnavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// The vault cannot record that it releases a key, and releases none.
-    #[error("the key-vault's audit log is unavailable")]
+    /// The vault cannot record that it releases a key.
+    #[error("the key-vault cannot record that it releases a key")]
     NotRecorded(#[source] Box<dyn StdError + Send + Sync>),
+    /// The gateway asks for too much.
+    #[error("the key-vault limits this gateway")]
+    Limited(#[source] Box<dyn StdError + Send + Sync>),
     /// The vault cannot open keys.
     #[error("the key-vault is sealed")]
     Sealed(#[source] Box<dyn StdError + Send + Sync>),
 }
 
-/// A connection to the vault, made at the first call and again when it is lost.
+/// Connections to the vault: made at the first call, again when one is lost, and anew when
+/// the gateway has another certificate or token.
 #[derive(Clone, Debug)]
 pub(crate) struct VaultClient {
-    client: KeyResolutionServiceClient<Channel>,
+    wire: Arc<Reloading<Wire>>,
 }
 
 impl VaultClient {
-    /// Prepares a connection to the vault at `url`.
-    pub(crate) fn new(url: &str) -> anyhow::Result<Self> {
-        let channel = Endpoint::from_shared(url.to_owned())
-            .with_context(|| format!("--vault-url {url:?} is not a URL such as http://127.0.0.1:50051"))?
-            .connect_timeout(CONNECT_MAX)
-            .tcp_nodelay(true)
-            // A host that vanished without a word is noticed, not waited for.
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_lazy();
-        Ok(Self { client: KeyResolutionServiceClient::new(channel) })
+    /// Prepares a connection to the vault that the options name.
+    pub(crate) fn new(options: &ServeOptions) -> anyhow::Result<Self> {
+        let tune = |endpoint: Endpoint| {
+            endpoint
+                .connect_timeout(CONNECT_MAX)
+                .tcp_nodelay(true)
+                // A host that vanished without a word is noticed, not waited for.
+                .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                .keep_alive_while_idle(true)
+        };
+        let wire = options.vault.credentials().connect("the gateway's identity", &options.vault.vault_url, tune)?;
+        Ok(Self { wire })
+    }
+
+    /// Follows the files that say who the gateway is. Never ends.
+    pub(crate) async fn follow(&self) {
+        self.wire.follow().await;
+    }
+
+    fn client(&self) -> KeyResolutionServiceClient<Wire> {
+        KeyResolutionServiceClient::new(self.wire.load().value.clone())
+    }
+
+    /// Whether the vault answers this gateway: it begins to watch, and leaves.
+    pub(crate) async fn knows_this_gateway(&self) -> Result<(), KeyError> {
+        let mut request = Request::new(WatchKeyChangesRequest::default());
+        request.set_timeout(RESOLVE_MAX);
+        let watched = self.client().watch_key_changes(request).await;
+        watched.map(|_| ()).map_err(|status| KeyError::Unavailable(cause(&status)))
     }
 
     /// Asks for the key of a call.
@@ -102,8 +136,7 @@ impl VaultClient {
         request.set_timeout(RESOLVE_MAX.min(deadline.saturating_duration_since(Instant::now())));
         telemetry::inject(request.metadata_mut());
         let key = self
-            .client
-            .clone()
+            .client()
             .resolve_key(request)
             .await
             .map_err(|status| if Instant::now() >= deadline { KeyError::Deadline } else { refused(provider, &status) })?
@@ -115,7 +148,8 @@ impl VaultClient {
             types::Source::Unspecified => return Err(incomprehensible("a key without a source")),
         };
         let material = key.material.ok_or_else(|| incomprehensible("a key without material"))?;
-        Ok(ResolvedKey { material: KeyMaterial::new(material.api_key), api_key_id: key.api_key_id, source })
+        let material = KeyMaterial::new(material.api_key);
+        Ok(ResolvedKey { material, api_key_id: key.api_key_id, version: key.version, source })
     }
 }
 
@@ -129,7 +163,7 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
     let value = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
     let is = |reason: ErrorReason| info.reason == reason.wire_name();
     if is(ErrorReason::NoKeyConfigured) {
-        KeyError::NotConfigured { provider, says: status.message().to_owned() }
+        KeyError::NotConfigured { provider, forbidden: value("forbidden"), says: status.message().to_owned() }
     } else if is(ErrorReason::KeyUnusable) {
         KeyError::Unusable {
             provider,
@@ -142,6 +176,8 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
         KeyError::StoreUnavailable(cause(status))
     } else if is(ErrorReason::AuditUnavailable) {
         KeyError::NotRecorded(cause(status))
+    } else if is(ErrorReason::RateLimited) {
+        KeyError::Limited(cause(status))
     } else if is(ErrorReason::VaultSealed) {
         KeyError::Sealed(cause(status))
     } else {

@@ -14,10 +14,11 @@ pub(crate) enum ChangeKind {
     DefaultChanged,
     ProfilesChanged,
     PreviousDestroyed,
+    FallbackPolicyChanged,
 }
 
 impl ChangeKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Created,
         Self::Updated,
         Self::Rotated,
@@ -25,6 +26,7 @@ impl ChangeKind {
         Self::DefaultChanged,
         Self::ProfilesChanged,
         Self::PreviousDestroyed,
+        Self::FallbackPolicyChanged,
     ];
 
     /// The name in the database.
@@ -37,6 +39,7 @@ impl ChangeKind {
             Self::DefaultChanged => "default_changed",
             Self::ProfilesChanged => "profiles_changed",
             Self::PreviousDestroyed => "previous_destroyed",
+            Self::FallbackPolicyChanged => "fallback_policy_changed",
         }
     }
 

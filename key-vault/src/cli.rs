@@ -5,21 +5,25 @@
 //! is, 5 not available now.
 
 mod audit;
+mod key_check;
 mod keyring;
 mod material;
 mod output;
+mod policy;
 mod session;
+mod usage;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry};
+use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry, token};
 use tonic::{Code, Status};
 
 use crate::{
-    config::{Cli, Command, Output, ServeOptions},
-    doctor::{self, Verdict},
+    config::{Cli, Command, Output, ServeOptions, TokensCommand},
+    doctor,
 };
+use key_check::NotStored;
 use session::Session;
 
 /// Does what the command line asks, and says how it went.
@@ -32,7 +36,8 @@ pub async fn run(cli: Cli) -> ExitCode {
                 Some(status) => output::complain(&output::describe(status)),
                 None => output::complain(&Chain(error.as_ref()).to_string()),
             }
-            ExitCode::from(status.map_or(1, |status| exit_code(status.code())))
+            let refused = error.downcast_ref::<NotStored>().map(|refused| refused.code);
+            ExitCode::from(status.map(Status::code).or(refused).map_or(1, exit_code))
         }
     }
 }
@@ -41,14 +46,21 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(options) => Box::pin(serve(*options)).await,
         Command::Doctor { options, output } => {
-            let findings = doctor::examine(&options).await;
+            let report = doctor::examine(&options).await;
             match output {
-                Output::Json => output::json_lines(&findings)?,
-                Output::Table => output::findings(&findings),
+                Output::Json => output::json_lines(&report.findings)?,
+                Output::Table => output::findings(&report.findings),
             }
-            match findings.iter().filter(|finding| finding.verdict == Verdict::Fail).count() {
+            match report.failed() {
                 0 => Ok(()),
                 failed => bail!("{failed} checks failed"),
+            }
+        }
+        Command::Tokens(TokensCommand::Create { options, output }) => {
+            let created = token::create(&options)?;
+            match output {
+                Output::Json => output::json_lines(&[created]),
+                Output::Table => output::token(&created),
             }
         }
         Command::Migrate { database_url, database } => {
@@ -65,8 +77,10 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Keys { client, command } => Session::open(client)?.keys(command).await,
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
+        Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
         Command::Audit(command) => audit::run(command).await,
+        Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());

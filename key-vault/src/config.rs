@@ -4,13 +4,19 @@
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
 mod audit;
+mod key_check;
+mod policy;
 mod secrets_managers;
+mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use service_runtime::{options, server::ServerOptions, telemetry::TelemetryOptions};
+use service_runtime::{
+    client::ClientIdentityOptions, options, server::ServerOptions, telemetry::TelemetryOptions, token,
+};
 
 use crate::{
     environment::{Environment, EnvironmentError},
@@ -21,8 +27,11 @@ use crate::{
 };
 
 pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
+pub(crate) use key_check::CheckOptions;
+pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
+pub(crate) use usage::{UsageDimensionName, UsageOptions, UsageOutput};
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -64,6 +73,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Make bearer tokens. A policy says whose they are
+    #[command(subcommand)]
+    Tokens(TokensCommand),
     /// Bring the database's schema up to date, and exit
     Migrate {
         /// `sqlite:PATH` or `postgres://…`
@@ -113,6 +125,15 @@ pub enum Command {
         #[command(subcommand)]
         command: ProfilesCommand,
     },
+    /// Say what calls without a key of their own may fall back to
+    Policy {
+        /// Where and how.
+        #[command(flatten)]
+        client: ClientOptions,
+        /// What.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// Explain which key a call would use, and why
     Explain {
         /// Where and how.
@@ -125,6 +146,8 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Show what keys were used for: calls and tokens
+    Usage(UsageOptions),
     /// Read the audit log, and check that it is as it was written
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -172,6 +195,10 @@ pub struct ServeOptions {
     /// was promoted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
+
+    /// For how many days it is remembered what keys were used for
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(31..=36_500))]
+    pub usage_retention_days: u32,
 
     /// How many days events of the audit log are kept. 0 keeps them for ever
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
@@ -243,6 +270,7 @@ impl ServeOptions {
         Upkeep {
             changes_kept: self.changes_kept,
             rewrap_rows_per_second: self.rewrap_rows_per_second,
+            usage_retention: TimeDelta::days(self.usage_retention_days.into()),
             audit_kept_for: (self.audit_retention_days > 0)
                 .then(|| Duration::from_hours(24) * self.audit_retention_days),
         }
@@ -263,27 +291,22 @@ pub(crate) fn is_set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.
-fn duration(text: &str) -> Result<Duration, String> {
-    let problem = || "must be a number with a unit, such as 90s, 30m, 24h or 7d; or 0".to_owned();
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
-        Some(number) => (number, &text[number.len()..]),
-        None => (text, ""),
-    };
-    let number: u64 = number.parse().map_err(|_| problem())?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        _ if number == 0 => 0,
-        _ => return Err(problem()),
-    };
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
-}
-
 fn organization(text: &str) -> Result<OrganizationId, String> {
     OrganizationId::try_from(text.to_owned()).map_err(|problem| problem.to_string())
+}
+
+/// Commands on bearer tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokensCommand {
+    /// Make a token, and print it once with its entry for the policy
+    Create {
+        /// How.
+        #[command(flatten)]
+        options: token::CreateOptions,
+        /// Text for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
 }
 
 /// Commands on keyrings, and on the key encryption keys of a vault.
@@ -304,12 +327,18 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Replace the key encryption key, and wrap all data keys anew
     Rotate {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Only make the new key, which every replica then learns
         #[arg(long, conflicts_with_all = ["promote", "detach"])]
         add: bool,
@@ -325,6 +354,9 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Wait until it is done
         #[arg(long)]
         follow: bool,
@@ -335,10 +367,13 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
 }
 
-/// Which vault to ask, and how to print.
+/// Which vault to ask, and as whom.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
 pub struct ConnectionOptions {
@@ -346,9 +381,9 @@ pub struct ConnectionOptions {
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url, global = true)]
     pub server: String,
 
-    /// Tables for people, JSON for programs
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
+    /// Whom to trust, and as whom to call.
+    #[command(flatten)]
+    pub identity: ClientIdentityOptions,
 }
 
 /// Which vault to ask, for whom, and how to print.
@@ -362,6 +397,10 @@ pub struct ClientOptions {
     /// The organization whose keys are meant
     #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
     pub organization: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
 }
 
 /// How results are printed.
@@ -414,6 +453,9 @@ pub enum KeysCommand {
         /// Where the key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// List keys
     List {
@@ -435,11 +477,14 @@ pub enum KeysCommand {
         id: String,
         /// How long the previous material is kept for a rollback: 90s, 30m, 24h, 7d; 0 destroys
         /// it at once, as is right for a key that leaked
-        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = options::duration)]
         keep_previous_for: Duration,
         /// Where the new key comes from.
         #[command(flatten)]
         material: MaterialOptions,
+        /// Whether the provider is asked first.
+        #[command(flatten)]
+        check: CheckOptions,
     },
     /// Bring the previous material of a key back, as a new version
     Rollback {
@@ -525,21 +570,4 @@ pub enum ProfilesCommand {
         /// The profiles; none takes the key away from all
         profiles: Vec<String>,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_written_with_a_unit() {
-        for (text, seconds) in
-            [("0", Some(0)), ("90s", Some(90)), ("30m", Some(1_800)), ("24h", Some(86_400)), ("7d", Some(604_800))]
-        {
-            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
-        }
-        for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 }

@@ -10,10 +10,13 @@ use std::{
 };
 
 use chrono::{DateTime, Duration, Utc};
-use serde::Serialize;
-use service_runtime::{failure::Chain, hardening};
+use service_runtime::{
+    doctor::{Report, Verdict},
+    failure::Chain,
+};
 
 use crate::{
+    access::Role,
     config::{self, ServeOptions},
     key::Provider,
     seal::{CheckedKek, KekState, WRAPS_WARN, secrets_manager::Managers},
@@ -26,31 +29,11 @@ const KEK_AGE_MAX: Duration = Duration::days(90);
 /// How far two clocks may be apart. Leases and liveness count in seconds.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::seconds(2);
 
-/// How it is with one thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    Fine,
-    /// The vault serves, and should not stay so.
-    Warn,
-    /// The vault does not serve, or loses keys.
-    Fail,
-}
-
-/// What was found of one thing.
-#[derive(Debug, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) check: &'static str,
-    pub(crate) verdict: Verdict,
-    pub(crate) found: String,
-    /// What to do. Empty if nothing.
-    pub(crate) advice: String,
-}
-
 /// Checks everything that can be checked. What depends on something that failed is left out.
-pub(crate) async fn examine(options: &ServeOptions) -> Vec<Finding> {
-    let mut report = Report::default();
-    report.process();
+pub(crate) async fn examine(options: &ServeOptions) -> Report {
+    let mut report = Vault(Report::default());
+    report.0.process();
+    report.0.identity::<Role>(&options.server);
     report.environment(options);
     report.files(options);
     let store = report.database(options).await;
@@ -65,39 +48,22 @@ pub(crate) async fn examine(options: &ServeOptions) -> Vec<Finding> {
     report.0
 }
 
-#[derive(Default)]
-struct Report(Vec<Finding>);
+/// What was found so far.
+struct Vault(Report);
 
-impl Report {
-    fn add(&mut self, check: &'static str, verdict: Verdict, found: impl Into<String>, advice: impl Into<String>) {
-        self.0.push(Finding { check, verdict, found: found.into(), advice: advice.into() });
-    }
-
-    fn fine(&mut self, check: &'static str, found: impl Into<String>) {
-        self.add(check, Verdict::Fine, found, "");
-    }
-
-    fn process(&mut self) {
-        if hardening::is_root() {
-            let advice = "run it as a user of its own: nothing it does needs root";
-            self.add("process", Verdict::Warn, "runs as root", advice);
-        } else {
-            self.fine("process", "runs as a user without privileges");
-        }
-    }
-
+impl Vault {
     fn environment(&mut self, options: &ServeOptions) {
         const CHECK: &str = "environment's keys";
         if let Err(error) = options.environment() {
-            return self.add(CHECK, Verdict::Fail, Chain(&error).to_string(), "correct the variable that it names");
+            return self.0.add(CHECK, Verdict::Fail, Chain(&error).to_string(), "correct the variable that it names");
         }
         let set: Vec<_> =
             Provider::ALL.into_iter().map(Provider::environment_variable).filter(|name| config::is_set(name)).collect();
         if set.is_empty() {
-            self.fine(CHECK, "none in a variable of its own");
+            self.0.fine(CHECK, "none in a variable of its own");
         } else {
             let advice = "name a file with the same variable and _FILE: a process' environment is easily shown";
-            self.add(CHECK, Verdict::Warn, format!("{} holds a key", set.join(", ")), advice);
+            self.0.add(CHECK, Verdict::Warn, format!("{} holds a key", set.join(", ")), advice);
         }
     }
 
@@ -107,19 +73,19 @@ impl Report {
         let shared = |path: &Path| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o077 != 0);
         if shared(&path) {
             let advice = format!("chmod 600 {}", path.display());
-            self.add("database's file", Verdict::Warn, "others than its owner can read it", advice);
+            self.0.add("database's file", Verdict::Warn, "others than its owner can read it", advice);
         }
         if path.parent() == keyring.parent() && keyring.exists() && !options.server.dev {
             let found = "the keyring lies beside the database";
             let advice = "keep them apart: whoever copies the folder has both, and so has every backup of it";
-            self.add("keyring's place", Verdict::Warn, found, advice);
+            self.0.add("keyring's place", Verdict::Warn, found, advice);
         }
     }
 
     async fn database(&mut self, options: &ServeOptions) -> Option<Store> {
         let place = options.place();
         if place.url.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists()) {
-            self.add(
+            self.0.add(
                 "database",
                 Verdict::Warn,
                 "there is no file yet",
@@ -130,16 +96,16 @@ impl Report {
         match Store::look(&place).await {
             Err(error) => {
                 let advice = "the vault does not start without its database";
-                self.add("database", Verdict::Fail, Chain(&error).to_string(), advice);
+                self.0.add("database", Verdict::Fail, Chain(&error).to_string(), advice);
                 None
             }
             Ok((store, pending)) if pending.is_empty() => {
-                self.fine("database", "answers, and its schema is current");
+                self.0.fine("database", "answers, and its schema is current");
                 Some(store)
             }
             Ok((_, pending)) => {
                 let found = format!("answers; its schema lacks {}", pending.join(", "));
-                self.add(
+                self.0.add(
                     "database",
                     Verdict::Warn,
                     found,
@@ -155,7 +121,7 @@ impl Report {
             Ok(managers) => Some(managers),
             Err(error) => {
                 let advice = "correct the options that it names";
-                self.add("secrets manager", Verdict::Fail, Chain(error.as_ref()).to_string(), advice);
+                self.0.add("secrets manager", Verdict::Fail, Chain(error.as_ref()).to_string(), advice);
                 None
             }
         }
@@ -169,11 +135,11 @@ impl Report {
                 .map(|kek| kek.record.wrapped.key_ref.clone())
                 .collect();
             match manager.check(&needed).await {
-                Ok(()) => self.fine("secrets manager", format!("{}: well", manager.kind())),
+                Ok(()) => self.0.fine("secrets manager", format!("{}: well", manager.kind())),
                 Err(error) => {
                     let advice = "replicas that run serve on; none can start until it is well";
                     let found = format!("{}: {}", manager.kind(), Chain(&error));
-                    self.add("secrets manager", Verdict::Fail, found, advice);
+                    self.0.add("secrets manager", Verdict::Fail, found, advice);
                 }
             }
         }
@@ -182,25 +148,25 @@ impl Report {
     async fn keks(&mut self, store: &Store, managers: &Managers, keks: Vec<StoredKek>) {
         const CHECK: &str = "key encryption keys";
         let Ok(Some(Meta { vault, .. })) = store.meta().await else {
-            return self.fine(CHECK, "none yet: the first start makes one");
+            return self.0.fine(CHECK, "none yet: the first start makes one");
         };
         for kek in keks.iter().filter(|kek| kek.state != KekState::Retired) {
             let id = &kek.record.id;
             if let Err(error) = CheckedKek::open(&kek.record, vault, managers).await {
                 let advice = "bring back the keyring or the secrets manager that wrapped it";
-                self.add(CHECK, Verdict::Fail, Chain(&error).to_string(), advice);
+                self.0.add(CHECK, Verdict::Fail, Chain(&error).to_string(), advice);
             } else if kek.state == KekState::Primary && needs_rotation(kek) {
                 let found =
                     format!("{id} is {} days old and has wrapped {} times", age(kek).num_days(), kek.wrap_count);
-                self.add(CHECK, Verdict::Warn, found, "rotate it: `key-vault keyring rotate`");
+                self.0.add(CHECK, Verdict::Warn, found, "rotate it: `key-vault keyring rotate`");
             } else {
-                self.fine(CHECK, format!("{id} opens"));
+                self.0.fine(CHECK, format!("{id} opens"));
             }
         }
         for (kek_id, count) in store.kek_references().await.unwrap_or_default() {
             if !keks.iter().any(|kek| kek.record.id == kek_id) {
                 let found = format!("{count} stored keys need {kek_id}, which the database does not have");
-                self.add(CHECK, Verdict::Fail, found, "restore the table `kek` from a backup");
+                self.0.add(CHECK, Verdict::Fail, found, "restore the table `kek` from a backup");
             }
         }
     }
@@ -209,16 +175,16 @@ impl Report {
         match store.clock().await {
             Ok(Some(theirs)) if apart(theirs, Utc::now()) => {
                 let found = format!("{} s from the database's", (theirs - Utc::now()).num_seconds());
-                self.add(
+                self.0.add(
                     "clock",
                     Verdict::Fail,
                     found,
                     "synchronize both machines: leases and liveness count in seconds",
                 );
             }
-            Ok(Some(_)) => self.fine("clock", "agrees with the database's"),
-            Ok(None) => self.fine("clock", "is the database's own"),
-            Err(error) => self.add("clock", Verdict::Warn, Chain(&error).to_string(), "try again"),
+            Ok(Some(_)) => self.0.fine("clock", "agrees with the database's"),
+            Ok(None) => self.0.fine("clock", "is the database's own"),
+            Err(error) => self.0.add("clock", Verdict::Warn, Chain(&error).to_string(), "try again"),
         }
     }
 
@@ -231,13 +197,18 @@ impl Report {
             let unknown = current.iter().filter(|kek| !replica.kek_ids.contains(&kek.record.id)).count();
             if ahead > CLOCK_DIFFERENCE_MAX {
                 let found = format!("{} reports from {} s ahead", replica.id, ahead.num_seconds());
-                self.add("replicas", Verdict::Fail, found, "synchronize its machine's clock");
+                self.0.add("replicas", Verdict::Fail, found, "synchronize its machine's clock");
             } else if unknown > 0 {
                 let found = format!("{} does not know {unknown} key encryption keys", replica.id);
-                self.add("replicas", Verdict::Warn, found, "look at its log if this stays for more than some seconds");
+                self.0.add(
+                    "replicas",
+                    Verdict::Warn,
+                    found,
+                    "look at its log if this stays for more than some seconds",
+                );
             }
         }
-        self.fine("replicas", format!("{} alive", replicas.len()));
+        self.0.fine("replicas", format!("{} alive", replicas.len()));
     }
 }
 

@@ -22,11 +22,13 @@ mod cli;
 mod config;
 mod doctor;
 mod environment;
+mod fallback_policy;
 pub mod key;
 mod metrics;
 mod rpc;
 mod seal;
 mod store;
+mod usage;
 mod vault;
 
 use std::{path::Path, sync::Arc};
@@ -60,13 +62,14 @@ pub async fn serve(
     if options.makes_keyring() {
         make_keyring(&store, &options.keyring()).await?;
     }
+    let identities = options.server.identities()?;
     let managers = config::managers(options)?;
     let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
     let stop = async {
         stop.await;
         vault.stop_watchers();
     };
-    let serving = server::run(&options.server, listener, rpc::served(Arc::clone(&vault)), stop);
+    let serving = server::run(&options.server, listener, rpc::served(Arc::clone(&vault), identities), stop);
     let served = tokio::select! {
         served = serving => served,
         () = vault.look_after() => Ok(()),

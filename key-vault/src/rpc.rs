@@ -13,7 +13,7 @@ mod page_token;
 mod policy;
 mod usage;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use proto::keyvault::{
@@ -32,11 +32,22 @@ use proto::keyvault::{
     usage_service_server::UsageServiceServer,
     vault_admin_service_server::VaultAdminServiceServer,
 };
-use service_runtime::{failure::Failure, fields, server::Served};
+use service_runtime::{
+    failure::Failure,
+    fields,
+    identity::{Identities, Refusal},
+    server::Served,
+    telemetry,
+};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
+use tracing::debug;
 
-use crate::vault::{self, Vault, Watcher};
+use crate::{
+    access::{self, Caller, Role},
+    vault::{self, News, Vault, Watcher},
+};
+use admission::Admitted;
 use convert::Rotation;
 
 /// The largest request. A key with 1,000 profiles takes 131 KiB.
@@ -53,10 +64,10 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Why an RPC was refused or failed.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the caller is not authenticated")]
-    NoPeer,
-    #[error("not yet")]
-    NotYet,
+    #[error("the caller is not known")]
+    Unknown(#[from] Refusal),
+    #[error("{principal} may not call {method}")]
+    NotAllowed { principal: Arc<str>, method: &'static str },
     #[error("the request is not valid")]
     Invalid(#[from] fields::Invalid),
     #[error("the call took longer than {0:?}")]
@@ -66,8 +77,9 @@ enum Error {
 }
 
 /// The services of a vault.
-pub(crate) fn served(vault: Arc<Vault>) -> Served {
+pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<Role> {
     let ready = vault.readiness();
+    let unknown = Arc::clone(&vault);
     let rpc = Arc::new(Rpc { vault });
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let resolution =
@@ -75,6 +87,8 @@ pub(crate) fn served(vault: Arc<Vault>) -> Served {
     let usage = UsageServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let admin = VaultAdminServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
+        identities,
+        refuse: Arc::new(move |path, address, refusal| refuse_unknown(&unknown, path, address, refusal)),
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: &[
             "archestra.keyvault.v1.ApiKeyService",
@@ -87,6 +101,15 @@ pub(crate) fn served(vault: Arc<Vault>) -> Served {
         too_large: failure::too_large,
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
+}
+
+/// The answer to a caller who is not known, of which the log takes note.
+fn refuse_unknown(vault: &Vault, path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure {
+    let trace_id = telemetry::current_trace_id().unwrap_or_default();
+    let (caller, failure) = (Caller::unknown(access::method(path), address, trace_id), failure::refused(refusal));
+    debug!(address = address.map(display), method = caller.method, cause = refusal.name(), "a caller is not known");
+    vault.note_unknown(&caller, failure.reason());
+    failure
 }
 
 #[derive(Debug)]
@@ -276,7 +299,8 @@ impl Rpc {
         let next_page_token = page.next_after.map_or_else(String::new, |after| listing.token(after));
         let environment_fallbacks = self
             .vault
-            .environment_fallbacks(&listing.organization)
+            .environment_fallbacks(&listing.organization, filter.profile)
+            .await?
             .into_iter()
             .filter(|provider| listing.provider.is_none_or(|wanted| wanted == *provider))
             .map(convert::environment_fallback)
@@ -376,7 +400,7 @@ impl Rpc {
     }
 
     async fn resolve(&self, request: Request<ResolveKeyRequest>) -> Result<ResolveKeyResponse, Error> {
-        let (caller, request) = self.admit(request).await?;
+        let (Admitted { caller, .. }, request) = self.admit(request).await?;
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
         Ok(self.vault.resolve(&caller, &ask).await?.into())
     }
@@ -388,19 +412,27 @@ impl Rpc {
     }
 
     async fn watch(&self, request: Request<WatchKeyChangesRequest>) -> Result<Changes, Error> {
-        let (_, request) = self.admit(request).await?;
+        let (admitted, request) = self.admit(request).await?;
         let (from, epoch) = convert::watch(&request)?;
-        Ok(Box::pin(changes(self.vault.watch(from, epoch).await?)))
+        Ok(Box::pin(changes(self.vault.watch(from, epoch).await?, admitted)))
     }
 }
 
-/// What a watcher is told, until it leaves or the watch ends with a failure.
-fn changes(watcher: Watcher) -> impl Stream<Item = Result<WatchKeyChangesResponse, Status>> {
-    stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        Some(match watcher.next().await {
-            Ok(news) => (Ok(news.into()), Some(watcher)),
-            Err(error) => (Err(refused(error)), None),
-        })
+/// What a watcher is told of its organizations, until it leaves, may not watch any more, or
+/// the watch ends with a failure.
+fn changes(watcher: Watcher, admitted: Admitted) -> impl Stream<Item = Result<WatchKeyChangesResponse, Status>> {
+    stream::unfold(Some((watcher, admitted)), |watch| async {
+        let (mut watcher, mut admitted) = watch?;
+        loop {
+            let news = match watcher.next().await {
+                Ok(news) => admitted.renew().map(|()| news),
+                Err(error) => Err(error.into()),
+            };
+            match news {
+                Ok(News::Change(change)) if !admitted.grant.covers(change.organization.as_str()) => {}
+                Ok(news) => return Some((Ok(news.into()), Some((watcher, admitted)))),
+                Err(error) => return Some((Err(refused(error)), None)),
+            }
+        }
     })
 }

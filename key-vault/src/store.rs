@@ -15,7 +15,9 @@ mod connection;
 mod entity;
 mod keks;
 mod migration;
+mod policy;
 mod row;
+mod usage;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -35,12 +37,13 @@ use uuid::Uuid;
 
 use crate::{
     change::{Change, ChangeKind},
+    fallback_policy::Policies,
     key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
     seal::Sealed,
 };
 use bounded::Bounded;
 use connection::ACQUIRE_MAX;
-use entity::{api_key, organization_default, profile_key, secret, vault_meta};
+use entity::{api_key, key_use, organization_default, profile_key, secret, vault_meta};
 
 pub(crate) use audit::AuditRows;
 pub(crate) use cause::Cause;
@@ -105,8 +108,10 @@ pub(crate) struct Meta {
 pub(crate) struct Candidates {
     pub(crate) revision: i64,
     /// The history that the revision counts.
-    pub(crate) epoch: Option<Uuid>,
-    /// The profile's first.
+    pub(crate) epoch: Uuid,
+    /// What forbids steps.
+    pub(crate) policies: Policies,
+    /// The profile's first, those of forbidden steps too.
     pub(crate) found: Vec<Candidate>,
 }
 
@@ -371,6 +376,7 @@ impl Tx {
     pub(crate) async fn delete_key(&mut self, key: &ApiKey) -> Result<()> {
         let id = key.id.0;
         secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
+        key_use::Entity::delete_by_id(id).exec(&self.db).await?;
         profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
         organization_default::Entity::delete_many()
             .filter(organization_default::Column::ApiKeyId.eq(id))
@@ -527,7 +533,7 @@ async fn key<C: ConnectionTrait>(db: &C, organization: &OrganizationId, id: KeyI
     Ok(with_links(db, organization, row).await?.pop())
 }
 
-/// Adds to each key whether it is a default, and its profiles.
+/// Adds to each key whether it is a default, its profiles, and when it was used.
 async fn with_links<C: ConnectionTrait>(
     db: &C,
     organization: &OrganizationId,
@@ -551,6 +557,8 @@ async fn with_links<C: ConnectionTrait>(
         .await?;
     let mut previous: HashMap<Uuid, Previous> =
         kept.into_iter().map(|(id, version, keep_until)| (id, Previous { version, keep_until })).collect();
+    let used = key_use::Entity::find().filter(key_use::Column::ApiKeyId.is_in(ids.iter().copied())).all(db).await?;
+    let mut used: HashMap<Uuid, key_use::Model> = used.into_iter().map(|row| (row.api_key_id, row)).collect();
     let mut profiles: HashMap<Uuid, Vec<ProfileId>> = HashMap::new();
     let assigned = profile_key::Entity::find()
         .filter(profile_key::Column::ApiKeyId.is_in(ids))
@@ -568,7 +576,8 @@ async fn with_links<C: ConnectionTrait>(
             let mut profiles = profiles.remove(&row.api_key_id).unwrap_or_default();
             // Databases order text by their own collation; the contract says bytes.
             profiles.sort();
-            row::api_key(row, is_default, profiles, previous)
+            let used = used.remove(&row.api_key_id);
+            row::api_key(row, is_default, profiles, previous, used)
         })
         .collect()
 }

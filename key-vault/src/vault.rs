@@ -7,10 +7,12 @@ mod audit;
 mod error;
 mod keks;
 mod mutation;
+mod policy;
 mod resolve;
 mod status;
 mod unseal;
 mod upkeep;
+mod usage;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -27,7 +29,7 @@ use crate::{
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
     metrics::Metrics,
     seal::{self, Binding, Sealer, secrets_manager::Managers},
-    store::{Candidate, Filter, Store},
+    store::{Candidate, Candidates, Filter, Store},
 };
 
 pub(crate) use audit::{Cursor, Place, Problem, ProblemKind, Verified};
@@ -182,6 +184,8 @@ impl Vault {
             creator: work.principal().to_owned(),
             revision: work.tx.revision(),
             previous: None,
+            last_used_time: None,
+            last_rejected_time: None,
         };
         work.tx.insert_key(&key, &sealed).await?;
         if new.organization_default {
@@ -226,14 +230,6 @@ impl Vault {
                 return Ok(Page { keys, next_after: None });
             }
         }
-    }
-
-    /// The environment's keys that calls of an organization can reach.
-    pub(crate) fn environment_fallbacks(&self, organization: &OrganizationId) -> Vec<Provider> {
-        Provider::ALL
-            .into_iter()
-            .filter(|provider| matches!(self.environment.find(organization, *provider), Fallback::Key(_)))
-            .collect()
     }
 
     /// Changes a key's name, its state, or both.
@@ -384,7 +380,7 @@ impl Vault {
         let mut affected: Vec<Affected> = Vec::new();
         for id in ids {
             let key = work.enabled(organization, *id).await?;
-            if affected.iter().any(|before| before.provider == key.provider) {
+            if affected.iter().any(|before| before.providers.contains(&key.provider)) {
                 return Err(Error::SameProvider { provider: key.provider });
             }
             affected.push(Affected::key(&key, &without(profiles, &key.profiles)));
@@ -404,11 +400,13 @@ impl Vault {
         let mut found = Vec::new();
         for provider in Provider::ALL {
             let candidates = self.store.candidates(organization, Some(profile), provider).await?;
-            if let Some(candidate) = candidates.found.first() {
+            if let Some(candidate) = deciding(&candidates) {
                 // A key that vanished between the two reads is as good as not there.
                 let key = self.store.key(organization, candidate.id).await?;
                 found.extend(key.map(|key| ProfileKey { provider, source: candidate.source, key: Some(key) }));
-            } else if let Fallback::Key(_) = self.environment.find(organization, provider) {
+            } else if candidates.policies.allows(Source::Environment)
+                && let Fallback::Key(_) = self.environment.find(organization, provider)
+            {
                 found.push(ProfileKey { provider, source: Source::Environment, key: None });
             }
         }
@@ -431,8 +429,8 @@ impl Vault {
         )
     )]
     pub(crate) async fn resolve(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
-        let Examined { position, result, .. } = self.examine(ask).await?;
-        self.record_resolution(caller, ask, position, &result).await?;
+        let Examined { candidates, result, .. } = self.examine(ask).await?;
+        self.record_resolution(caller, ask, (candidates.epoch, candidates.revision), &result).await?;
         let key = result?;
         let span = Span::current();
         span.record("keyvault.resolution.source", key.source.name());
@@ -452,10 +450,9 @@ impl Vault {
     async fn examine<'a>(&'a self, ask: &'a Ask) -> Result<Examined<'a>, Error> {
         let sealer = self.sealer()?;
         let candidates = self.store.candidates(&ask.organization, ask.profile.as_ref(), ask.provider).await?;
-        let (position, revision) = ((candidates.epoch, candidates.revision), candidates.revision);
-        let candidates = candidates.found;
+        let (revision, policies) = (candidates.revision, candidates.policies);
         let fallback = self.environment.find(&ask.organization, ask.provider);
-        let result = match (candidates.first(), &fallback) {
+        let result = match (deciding(&candidates), &fallback) {
             (Some(candidate), _) => match open(&sealer, ask, candidate, revision) {
                 // Another replica seals with a KEK that this one has not heard of yet.
                 Err(Error::Unusable { cause: Unusable::Undecryptable(seal::Error::UnknownKek), .. }) => {
@@ -463,20 +460,27 @@ impl Vault {
                 }
                 opened => opened,
             },
-            (None, Fallback::Key(material)) => Ok(ResolvedKey {
+            (None, Fallback::Key(material)) if policies.allows(Source::Environment) => Ok(ResolvedKey {
                 material: (*material).clone(),
                 id: None,
                 version: 0,
                 source: Source::Environment,
                 revision,
             }),
-            (None, Fallback::Unset | Fallback::NotAllowed) => Err(Error::NoKey {
+            (None, _) => Err(Error::NoKey {
                 provider: ask.provider,
                 environment_withheld: matches!(fallback, Fallback::NotAllowed),
+                policies,
             }),
         };
-        Ok(Examined { ask, position, candidates, fallback, result })
+        Ok(Examined { ask, candidates, fallback, result })
     }
+}
+
+/// The stored key that decides: of the first step that may be taken and has one. The key of a
+/// forbidden step is not looked at.
+fn deciding(candidates: &Candidates) -> Option<&Candidate> {
+    candidates.found.iter().find(|candidate| candidates.policies.allows(candidate.source))
 }
 
 fn open(sealer: &Sealer, ask: &Ask, candidate: &Candidate, revision: i64) -> Result<ResolvedKey, Error> {
@@ -497,26 +501,28 @@ fn open(sealer: &Sealer, ask: &Ask, candidate: &Candidate, revision: i64) -> Res
 /// What the steps of a resolution found, and what came of it.
 struct Examined<'a> {
     ask: &'a Ask,
-    /// Epoch and revision.
-    position: (Option<Uuid>, i64),
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
     fallback: Fallback<'a>,
     result: Result<ResolvedKey, Error>,
 }
 
 impl Examined<'_> {
     fn steps(&self) -> [Step; 3] {
-        let of = |source| self.candidates.iter().find(|candidate| candidate.source == source);
+        let of = |source| self.candidates.found.iter().find(|candidate| candidate.source == source);
         let stored = [of(Source::Profile), of(Source::OrganizationDefault)];
-        let usable = self.result.is_ok();
-        let found_in = |candidate: Option<&Candidate>| match candidate {
-            None => Found::Nothing,
-            // Only the first of them was opened, and only its outcome depends on it.
-            Some(_) if usable => Found::Usable,
-            Some(_) => Found::Unusable,
+        let found = |source: Source, has_key: bool, usable: bool| match (has_key, usable) {
+            _ if !self.candidates.policies.allows(source) => Found::Forbidden,
+            (false, _) => Found::Nothing,
+            (true, true) => Found::Usable,
+            (true, false) => Found::Unusable,
         };
-        let environment = if matches!(self.fallback, Fallback::Key(_)) { Found::Usable } else { Found::Nothing };
-        let [profile, default, environment] = outcomes([found_in(stored[0]), found_in(stored[1]), environment]);
+        // Only the key that decides was opened, and only its outcome depends on it.
+        let opened = self.result.is_ok();
+        let [profile, default, environment] = outcomes([
+            found(Source::Profile, stored[0].is_some(), opened),
+            found(Source::OrganizationDefault, stored[1].is_some(), opened),
+            found(Source::Environment, matches!(self.fallback, Fallback::Key(_)), true),
+        ]);
         let step = |source, candidate: Option<&Candidate>, outcome| Step {
             source,
             id: candidate.map(|candidate| candidate.id),
@@ -534,6 +540,10 @@ impl Examined<'_> {
         let provider = self.ask.provider;
         match outcome {
             Outcome::NotReached => "an earlier step decided".to_owned(),
+            Outcome::Forbidden => {
+                let by = self.candidates.policies.forbids(source);
+                by.map_or_else(String::new, |by| format!("forbidden by {by}"))
+            }
             Outcome::Chosen => match candidate {
                 Some(candidate) => format!("key {}, version {}", candidate.id, candidate.version),
                 None => format!("{} of the vault", provider.environment_variable()),

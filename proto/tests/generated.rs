@@ -18,7 +18,7 @@ const SOURCES: [&str; 6] = [
 ];
 
 /// Set by `make generate`: write what this test otherwise compares.
-const WRITE: &str = "PROTO_GENERATE";
+const WRITE: &str = "GENERATE";
 
 #[test]
 fn committed_code_is_what_the_sources_give() -> Result<(), Box<dyn Error>> {

@@ -1,7 +1,8 @@
 //! What a service does before its first RPC and after its last.
 //!
-//! Hardening of the process, options, telemetry, TLS, peer authentication, the server
-//! loop, shutdown, and the wire form of a failure and of invalid fields. Nothing else
+//! Hardening of the process, options, what is checked about a deployment, telemetry, TLS, who calls and who may, the server
+//! loop, connections to other services, shutdown, and the wire form of a failure and of
+//! invalid fields. Nothing else
 //! belongs here:
 //!
 //! - It depends on no other crate of this workspace, so it cannot know a message or a
@@ -11,12 +12,19 @@
 //!   shared one with a flag.
 //! - There is no `util` module. If a thing has no noun, it has no home yet.
 
+pub mod client;
+pub mod doctor;
 pub mod failure;
 pub mod fields;
 pub mod hardening;
+pub mod identity;
+pub mod incoming;
 pub mod options;
 pub mod peer;
+pub mod policy;
+pub mod reload;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod token;

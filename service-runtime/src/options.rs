@@ -1,14 +1,27 @@
 //! How command line options are read from the environment: one rule for both binaries.
 
+use std::time::Duration;
+
 use clap::Command;
 
 /// Commands that run without a person: each of their options can be set by a variable.
 const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
 
-/// Options of every other command that can be: where to connect, for whom, how to print.
+/// Options of every other command that can be: where to connect, as whom, for whom, how to
+/// print.
 /// What a command does is said on its command line only, so that a forgotten variable
 /// deletes nothing.
-const CONNECTION_OPTIONS: [&str; 3] = ["server", "organization", "output"];
+const CONNECTION_OPTIONS: [&str; 9] = [
+    "server",
+    "gateway",
+    "ca",
+    "client-certificate",
+    "client-key",
+    "token-file",
+    "server-name",
+    "organization",
+    "output",
+];
 
 /// Lets options be set by the variable `<PREFIX>_<NAME>` too: `--log-format` by
 /// `KEY_VAULT_LOG_FORMAT`.
@@ -41,6 +54,29 @@ pub fn grpc_url(text: &str) -> Result<String, String> {
         Ok(url) if has_scheme && url.host().is_some_and(|host| !host.is_empty()) => Ok(text.to_owned()),
         Ok(_) | Err(_) => Err("must be a URL such as http://127.0.0.1:50051".to_owned()),
     }
+}
+
+/// Reads a duration as people write it: a number with `s`, `m`, `h` or `d`, or 0.
+///
+/// # Errors
+///
+/// Says how it is written.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let problem = || "must be a number with a unit, such as 90s, 30m, 24h or 7d; or 0".to_owned();
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) => (number, &text[number.len()..]),
+        None => (text, ""),
+    };
+    let number: u64 = number.parse().map_err(|_| problem())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ if number == 0 => 0,
+        _ => return Err(problem()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
 }
 
 #[cfg(test)]
@@ -77,6 +113,18 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(grpc_url(text).is_ok(), valid, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_with_a_unit() {
+        for (text, seconds) in
+            [("0", Some(0)), ("90s", Some(90)), ("30m", Some(1_800)), ("24h", Some(86_400)), ("7d", Some(604_800))]
+        {
+            assert_eq!(duration(text).ok(), seconds.map(Duration::from_secs), "{text}");
+        }
+        for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use crate::failure::{Code, Failure};
+use crate::{
+    failure::{Code, Failure},
+    identity::Refusal,
+};
 
 /// The authenticated caller of an RPC.
 ///
@@ -63,8 +66,20 @@ impl Peer {
     }
 }
 
-/// The failure of a call whose caller is unknown.
-pub fn unauthenticated(domain: &'static str, reason: &'static str) -> Failure {
-    Failure::new(Code::Unauthenticated, domain, reason)
-        .says("The caller is not authenticated. Present a certificate or a token.")
+/// The failure of a call whose caller is not known, or is nobody's: the reasons are those of
+/// the service.
+pub fn refused(
+    domain: &'static str,
+    unauthenticated: &'static str,
+    not_allowed: &'static str,
+    refusal: &Refusal,
+) -> Failure {
+    match refusal {
+        Refusal::PrincipalUnknown { uri } => Failure::new(Code::PermissionDenied, domain, not_allowed)
+            .says(format!("{refusal} It may do nothing here; the operator adds principals."))
+            .with("principal", uri),
+        _ => Failure::new(Code::Unauthenticated, domain, unauthenticated)
+            .says(format!("The caller is not authenticated. {refusal}"))
+            .with("cause", refusal.name()),
+    }
 }

@@ -1,33 +1,34 @@
 //! The loop of a gRPC server: layers, limits, health, reflection, bounded drain.
 
 use std::{
+    fmt,
+    future::{Ready, ready},
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::{Args, builder::BoolishValueParser};
-use futures_util::{TryFutureExt as _, future::MapOk};
-use tokio::{net::TcpListener, sync::watch};
-use tonic::{
-    Status,
-    body::Body,
-    service::Routes,
-    transport::{
-        Server,
-        server::{TcpConnectInfo, TcpIncoming},
-    },
+use futures_util::{
+    TryFutureExt as _,
+    future::{Either, MapOk},
 };
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Status, body::Body, service::Routes, transport::Server};
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
 
 use crate::{
     failure::Failure,
-    peer::{Authentication, Peer},
+    identity::{Identities, Refusal},
+    incoming::{Connection, Incoming},
+    policy::{Policy, Role},
     telemetry,
+    tls::ServerTlsOptions,
 };
 
 /// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
@@ -47,6 +48,11 @@ const LOCAL_RESETS_MAX: usize = 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection takes new calls. Afterwards its peer connects anew, with the
+/// certificate that it has by then, and to the replicas that there are by then. Calls that
+/// are running end in peace.
+const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
+
 /// How a service listens and stops.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
@@ -54,6 +60,14 @@ pub struct ServerOptions {
     /// Runs for development: loopback only, no TLS, one principal with every role
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub dev: bool,
+
+    /// Who may call, and what each may do: a JSON file, read anew when it changes
+    #[arg(long, value_name = "PATH", help_heading = "Identity")]
+    pub policy: Option<PathBuf>,
+
+    /// What the server presents, and whom it trusts.
+    #[command(flatten)]
+    pub tls: ServerTlsOptions,
 
     /// Answers gRPC server reflection. Always on with --dev
     #[arg(long, value_parser = BoolishValueParser::new())]
@@ -72,16 +86,40 @@ impl ServerOptions {
     ///
     /// Says which option to change.
     pub fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        let identity = [
+            ("--tls-certificate", self.tls.tls_certificate.is_some()),
+            ("--tls-key", self.tls.tls_key.is_some()),
+            ("--policy", self.policy.is_some()),
+        ];
         if !self.dev {
-            bail!(
-                "refusing to serve without --dev: this version has no TLS and no caller identities yet; \
-                 --dev serves on loopback, to everyone on this machine"
+            let missing: Vec<_> = identity.iter().filter(|(_, given)| !given).map(|(option, _)| *option).collect();
+            ensure!(
+                missing.is_empty(),
+                "refusing to serve without {}: callers must be known. For development, --dev serves on loopback, to \
+                 everyone on this machine",
+                missing.join(" and ")
             );
+            return Ok(());
+        }
+        if let Some((option, _)) = identity.iter().find(|(_, given)| *given) {
+            bail!("{option} is refused with --dev, which knows nobody: leave one of them out");
         }
         if !is_loopback(listen.ip()) {
             bail!("--listen {listen} is refused with --dev: it must be a loopback address, such as 127.0.0.1");
         }
         Ok(())
+    }
+
+    /// Reads who may call. Call [`ServerOptions::check`] first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read or used, saying what to change.
+    pub fn identities<R: Role>(&self) -> anyhow::Result<Identities<R>> {
+        match (&self.policy, self.tls.open()?) {
+            (Some(policy), Some(tls)) => Ok(Identities::new(Policy::open(policy)?, tls)),
+            _ => Ok(Identities::dev()),
+        }
     }
 }
 
@@ -100,9 +138,12 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What a service serves.
-#[derive(Debug)]
-pub struct Served {
+/// What a service serves, and to whom.
+pub struct Served<R> {
+    /// Who may call.
+    pub identities: Identities<R>,
+    /// What becomes of a call whose caller is not known.
+    pub refuse: Refuse,
     /// The RPC services.
     pub routes: Routes,
     /// The full names of the services, for health checks.
@@ -117,16 +158,25 @@ pub struct Served {
     pub streams_per_connection_max: u32,
 }
 
+impl<R> fmt::Debug for Served<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("services", &self.services)
+            .field("identities", &self.identities)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Serves until `stop` resolves, then lets running calls end within the drain time.
 ///
 /// # Errors
 ///
 /// Fails if the server cannot run, or if calls were still running after the drain
 /// time; they are cut then.
-pub async fn run(
+pub async fn run<R: Role>(
     options: &ServerOptions,
     listener: TcpListener,
-    served: Served,
+    served: Served<R>,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -147,6 +197,8 @@ pub async fn run(
     }
     info!(%address, "listening");
 
+    let identities = Arc::new(served.identities);
+    let incoming = Incoming::new(listener, identities.tls().cloned());
     let (drain, draining) = tokio::sync::oneshot::channel::<()>();
     let serving = Server::builder()
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -155,20 +207,23 @@ pub async fn run(
         .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_connection_age(CONNECTION_AGE_MAX)
         // First, so that everything below, rejections included, has a trace.
         .layer(RpcSpans)
         // Inside the span, so that the refusal has its trace.
         .layer(TooLarge { refusal: served.too_large })
         // Who calls is known before any handler runs.
-        .layer(DevPeer)
+        .layer(Authenticate { identities: Arc::clone(&identities), refuse: served.refuse })
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
+        .serve_with_incoming_shutdown(incoming, async {
             // A dropped sender means the same as a message: stop.
             let _ = draining.await;
         });
     tokio::pin!(serving);
 
     tokio::pin!(stop);
+    let following = identities.follow();
+    tokio::pin!(following);
     loop {
         let is_ready = *ready.borrow_and_update();
         set_health(&health, services(), is_ready).await;
@@ -178,6 +233,7 @@ pub async fn run(
         tokio::select! {
             ended = &mut serving => return ended.context("the server ended"),
             () = &mut stop => break,
+            () = &mut following => {}
             // A service that is always ready lets go of the other end.
             Ok(()) = ready.changed() => {}
         }
@@ -185,7 +241,14 @@ pub async fn run(
     set_health(&health, services(), false).await;
     drop(drain);
     let limit = Duration::from_secs(options.drain_seconds);
-    match tokio::time::timeout(limit, serving).await {
+    let drained = async {
+        tokio::select! {
+            ended = &mut serving => ended,
+            // Who loses its rights meanwhile loses them.
+            () = &mut following => (&mut serving).await,
+        }
+    };
+    match tokio::time::timeout(limit, drained).await {
         Ok(ended) => {
             ended.context("the server ended")?;
             info!("stopped");
@@ -293,41 +356,64 @@ where
     }
 }
 
-/// Names every caller of a development server.
-#[derive(Clone, Copy, Debug)]
-struct DevPeer;
+/// Says who calls, or refuses: no handler sees a caller that is not known.
+///
+/// Health is for everyone: it says nothing that a connection does not, and what asks for it
+/// has no identity.
+#[derive(Clone)]
+struct Authenticate<R> {
+    identities: Arc<Identities<R>>,
+    refuse: Refuse,
+}
 
-impl<S> Layer<S> for DevPeer {
-    type Service = DevPeerService<S>;
+/// Turns a refusal into the failure that the caller gets, and takes note of it: the path of
+/// the method, where the call comes from, why.
+pub type Refuse = Arc<dyn Fn(&str, Option<SocketAddr>, &Refusal) -> Failure + Send + Sync>;
+
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+impl<R: Role, S> Layer<S> for Authenticate<R> {
+    type Service = AuthenticateService<R, S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DevPeerService { inner, principal: Arc::from("dev") }
+        AuthenticateService { inner, gate: self.clone() }
     }
 }
 
-#[derive(Clone, Debug)]
-struct DevPeerService<S> {
+#[derive(Clone)]
+struct AuthenticateService<R, S> {
     inner: S,
-    principal: Arc<str>,
+    gate: Authenticate<R>,
 }
 
-impl<S> Service<http::Request<Body>> for DevPeerService<S>
+impl<R: Role, S> Service<http::Request<Body>> for AuthenticateService<R, S>
 where
-    S: Service<http::Request<Body>>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> S::Future {
-        let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let peer = Peer::new(Arc::clone(&self.principal), Authentication::Dev, address);
-        request.extensions_mut().insert(peer);
-        self.inner.call(request)
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let connection = request.extensions().get::<Connection>().cloned().unwrap_or_default();
+        match self.gate.identities.identify(request.headers_mut(), &connection) {
+            Ok((peer, roles, standing)) => {
+                let extensions = request.extensions_mut();
+                extensions.insert(peer);
+                extensions.insert(roles);
+                extensions.insert(standing);
+            }
+            Err(_) if request.uri().path().starts_with(HEALTH) => {}
+            Err(refusal) => {
+                let failure = (self.gate.refuse)(request.uri().path(), connection.address, &refusal);
+                return Either::Right(ready(Ok(Status::from(failure).into_http())));
+            }
+        }
+        Either::Left(self.inner.call(request))
     }
 }
 
@@ -337,14 +423,23 @@ mod tests {
 
     #[test]
     fn development_is_for_loopback_only_and_everything_else_is_refused() {
-        let options = |dev| ServerOptions { dev, reflection: false, drain_seconds: 1 };
+        let none = ServerTlsOptions { tls_certificate: None, tls_key: None, tls_client_ca: None };
+        let options = |dev, policy: Option<&str>| ServerOptions {
+            dev,
+            reflection: false,
+            drain_seconds: 1,
+            policy: policy.map(PathBuf::from),
+            tls: none.clone(),
+        };
         let loopback = "127.0.0.1:50051".parse().expect("an address");
         let mapped = "[::ffff:127.0.0.1]:50051".parse().expect("an address");
         let public = "0.0.0.0:50051".parse().expect("an address");
 
-        assert!(options(true).check(loopback).is_ok());
-        assert!(options(true).check(mapped).is_ok());
-        assert!(options(true).check(public).is_err());
-        assert!(options(false).check(loopback).is_err());
+        assert!(options(true, None).check(loopback).is_ok());
+        assert!(options(true, None).check(mapped).is_ok());
+        assert!(options(true, None).check(public).is_err());
+        assert!(options(true, Some("policy.json")).check(loopback).is_err());
+        let missing = options(false, Some("policy.json")).check(loopback).expect_err("no certificate").to_string();
+        assert!(missing.contains("--tls-certificate and --tls-key:"), "{missing}");
     }
 }

@@ -4,9 +4,10 @@
 use proto::{
     keyvault::{
         ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest,
-        CreateApiKeyRequest, DeleteApiKeyRequest, KeyMaterial, ReplaceProfilesRequest, RollbackApiKeyRequest,
-        RotateApiKeyRequest, SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest,
-        api_key::State, api_key_service_client::ApiKeyServiceClient, key_change::Kind,
+        CreateApiKeyRequest, DeleteApiKeyRequest, FallbackPolicy, KeyMaterial, ReplaceProfilesRequest,
+        RollbackApiKeyRequest, RotateApiKeyRequest, SetFallbackPolicyRequest, SetOrganizationDefaultRequest,
+        UnassignProfilesRequest, UpdateApiKeyRequest, api_key::State, api_key_service_client::ApiKeyServiceClient,
+        key_change::Kind,
     },
     types::Provider,
 };
@@ -65,6 +66,15 @@ pub enum Change {
     Replace(String, Vec<String>),
     /// Gives several keys to profiles.
     BatchAssign(Vec<String>, Vec<String>),
+    /// Says which steps an organization, or a profile, may fall back to.
+    SetPolicy {
+        /// The profile, if it is one's.
+        profile: Option<String>,
+        /// Whether the default may be used.
+        default: Option<bool>,
+        /// Whether the environment may be used.
+        environment: Option<bool>,
+    },
 }
 
 /// What the vault answered.
@@ -77,6 +87,8 @@ pub enum Done {
     Was(String),
     /// How many pairs have their key.
     Assigned(i32),
+    /// The policy as it is now.
+    Policy(FallbackPolicy),
 }
 
 impl Done {
@@ -108,6 +120,7 @@ impl Change {
             Self::Rotate(..) | Self::Rollback(_) => Kind::Rotated,
             Self::Delete(_) => Kind::Deleted,
             Self::SetDefault(_) | Self::ClearDefault(_) => Kind::DefaultChanged,
+            Self::SetPolicy { .. } => Kind::FallbackPolicyChanged,
             Self::Assign(..) | Self::Unassign(..) | Self::Replace(..) | Self::BatchAssign(..) => Kind::ProfilesChanged,
         }
     }
@@ -200,6 +213,17 @@ impl Mutation {
             Change::BatchAssign(api_key_ids, profile_ids) => {
                 let request = BatchAssignProfilesRequest { organization_id, api_key_ids, profile_ids, request_id };
                 Done::Assigned(vault.batch_assign_profiles(request).await?.into_inner().assigned_count)
+            }
+            Change::SetPolicy { profile, default, environment } => {
+                let request = SetFallbackPolicyRequest {
+                    organization_id,
+                    profile_id: profile,
+                    allow_organization_default: default,
+                    allow_environment: environment,
+                    request_id,
+                };
+                let set = vault.set_fallback_policy(request).await?.into_inner().fallback_policy;
+                Done::Policy(set.expect("a policy is returned"))
             }
         })
     }

@@ -19,6 +19,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("key-vault/src/cli", &["crate::vault", "crate::store", "crate::rpc"]),
     ("chat-gateway/src/chat.rs", &["tonic::", "reqwest", "proto::", "std::env"]),
     ("chat-gateway/src/chat", &["tonic::", "reqwest", "proto::", "std::env"]),
+    ("chat-gateway/src/key_check.rs", &["tonic::", "reqwest", "proto::", "std::env"]),
     ("chat-gateway/src/message.rs", &["tonic::", "reqwest", "proto::", "tracing"]),
     ("chat-gateway/src/detect.rs", &["tonic::", "reqwest", "proto::", "async ", "tracing"]),
     ("chat-gateway/src/sse.rs", &["tonic::", "reqwest", "proto::", "async ", "crate::"]),

@@ -2,7 +2,9 @@
 //! must still be what it was, that what was there before is kept for a while.
 
 use proto::{
-    keyvault::{ApiKey, ResolveKeyResponse, api_key::State, key_change::Kind},
+    keyvault::{
+        ApiKey, FallbackPolicy, GetFallbackPolicyRequest, ResolveKeyResponse, api_key::State, key_change::Kind,
+    },
     types::{Provider, Source},
 };
 use system_tests::{
@@ -23,6 +25,8 @@ on_both_databases! {
     the_id_of_another_request_is_refused,
     repeats_at_the_same_time_happen_once,
     a_call_that_failed_is_not_remembered,
+    the_id_of_another_policy_is_refused,
+    a_policy_takes_the_place_of_what_was_set_before,
     a_request_id_is_a_uuid,
     the_etag_of_a_key_as_it_was_is_refused_and_nothing_changes,
     the_etag_of_a_key_as_it_is_is_accepted,
@@ -87,8 +91,19 @@ impl Vault {
     }
 
     /// All that a change could have changed.
-    async fn everything(&self, organization: &str) -> (i64, Vec<ApiKey>) {
-        (self.revision().await, self.door.list(organization).await.expect("a listing"))
+    async fn everything(&self, organization: &str) -> (i64, Vec<ApiKey>, [FallbackPolicy; 2]) {
+        let policies = [self.policy(organization, None).await, self.policy(organization, Some("research")).await];
+        (self.revision().await, self.door.list(organization).await.expect("a listing"), policies)
+    }
+
+    /// What was set for an organization or for a profile.
+    async fn policy(&self, organization: &str, profile: Option<&str>) -> FallbackPolicy {
+        let request = GetFallbackPolicyRequest {
+            organization_id: organization.to_owned(),
+            profile_id: profile.map(str::to_owned),
+        };
+        let found = self.door.keys().get_fallback_policy(request).await.expect("a policy");
+        found.into_inner().fallback_policy.expect("a policy is returned")
     }
 
     async fn resolved(&self) -> ResolveKeyResponse {
@@ -117,6 +132,10 @@ fn rotation(key: &ApiKey, material: &str, keep_seconds: Option<i64>) -> Change {
 
 fn profiles(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn policy(profile: Option<&str>, default: Option<bool>) -> Change {
+    Change::SetPolicy { profile: profile.map(str::to_owned), default, environment: None }
 }
 
 /// Every kind of change of an existing key, none of which does nothing to the key of [`prepared`].
@@ -153,6 +172,9 @@ async fn a_repeat_is_answered_as_the_first_time_and_changes_nothing(storage: Sto
             creation("Repeated"),
             Change::BatchAssign(vec![key.api_key_id.clone()], profiles(&["ops", "sales"])),
             Change::ClearDefault(Provider::Openai),
+            policy(None, Some(false)),
+            policy(Some("research"), Some(false)),
+            policy(None, None),
         ];
         let Some(change) = changes(&key.api_key_id).into_iter().chain(others).nth(number) else { break };
         if matches!(change, Change::ClearDefault(_)) {
@@ -161,8 +183,11 @@ async fn a_repeat_is_answered_as_the_first_time_and_changes_nothing(storage: Sto
         let mutation = change.of(&organization);
         let first = vault.send(&mutation).await.unwrap_or_else(|failure| panic!("{mutation:?}: {failure:?}"));
         // What the repeat would do, if it did anything, is not what is there by then.
-        let later = match mutation.change {
+        let later = match mutation.change.clone() {
             Change::Delete(_) => creation("Later"),
+            Change::SetPolicy { profile, .. } => {
+                Change::SetPolicy { profile, default: Some(true), environment: Some(false) }
+            }
             _ => Change::Rename(key.api_key_id, "Later".to_owned()),
         };
         vault.does_in(&organization, later).await;
@@ -271,6 +296,60 @@ async fn a_call_that_failed_is_not_remembered(storage: Storage) {
     vault.does(Change::SetState(id, State::Enabled)).await;
     let key = vault.send(&default).await.expect("the same call succeeds now").key();
     assert!(key.organization_default);
+}
+
+async fn the_id_of_another_policy_is_refused(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
+    let first = policy(None, Some(false)).of(ORGANIZATION);
+    vault.send(&first).await.expect("set");
+    let before = vault.everything(ORGANIZATION).await;
+    let other = |profile: Option<&str>, default, environment| Mutation {
+        change: Change::SetPolicy { profile: profile.map(str::to_owned), default, environment },
+        ..first.clone()
+    };
+    for other in [
+        other(Some("research"), Some(false), None),
+        other(None, Some(true), None),
+        other(None, None, None),
+        other(None, Some(false), Some(false)),
+        Mutation { organization: "other".to_owned(), ..first.clone() },
+    ] {
+        let failure = vault.refuses(&other).await;
+        assert_eq!(failure.class(), "InvalidArgument REQUEST_ID_REUSED", "{other:?}");
+    }
+    assert_eq!(vault.everything(ORGANIZATION).await, before, "nothing changed");
+}
+
+async fn a_policy_takes_the_place_of_what_was_set_before(storage: Storage) {
+    let Some(vault) = Vault::start(storage).await else { return };
+    let allows = |policy: &FallbackPolicy| (policy.allow_organization_default, policy.allow_environment);
+    for profile in [None, Some("research")] {
+        for (default, environment, expected) in [
+            (Some(false), None, (false, true)),
+            (None, Some(false), (true, false)),
+            (Some(false), Some(false), (false, false)),
+            (Some(true), Some(true), (true, true)),
+            (None, None, (true, true)),
+        ] {
+            let change = Change::SetPolicy { profile: profile.map(str::to_owned), default, environment };
+            let Done::Policy(told) = vault.does(change).await else { panic!("no policy") };
+            assert_eq!((allows(&told), told.profile_id.as_deref()), (expected, profile));
+            assert_eq!(vault.policy(ORGANIZATION, profile).await, told);
+            assert_eq!(allows(&vault.policy("other", profile).await), (true, true), "of no other organization");
+            assert_eq!(allows(&vault.policy(ORGANIZATION, Some("other")).await), (true, true), "of no other profile");
+        }
+    }
+    for (field, organization, profile) in [
+        ("organization_id", "a b", None),
+        ("profile_id", ORGANIZATION, Some("")),
+        ("profile_id", ORGANIZATION, Some("a/b")),
+    ] {
+        let failure = vault.refuses(&policy(profile, None).of(organization)).await;
+        assert_eq!(
+            (failure.class().as_str(), failure.fields),
+            ("InvalidArgument INVALID_FIELD", vec![field.to_owned()])
+        );
+    }
 }
 
 async fn a_request_id_is_a_uuid(storage: Storage) {
@@ -563,6 +642,13 @@ async fn every_change_is_one_revision_and_nothing_else_is(storage: Storage) {
         assert_eq!((told.revision, told.organization_id.as_str()), (before + 1, organization.as_str()));
         assert_eq!(told.kind(), change.kind(), "{change:?}");
         assert_eq!((told.providers, told.api_key_ids), (vec![Provider::Openai.into()], vec![key.api_key_id]));
+    }
+    for change in [policy(None, Some(false)), policy(Some("research"), Some(false)), policy(None, None)] {
+        let before = vault.revision().await;
+        vault.does(change.clone()).await;
+        let told = vault.door.all_changes().await.pop().expect("a change");
+        assert_eq!((told.revision, told.kind()), (before + 1, Kind::FallbackPolicyChanged), "{change:?}");
+        assert_eq!((told.providers.len(), told.api_key_ids), (3, Vec::new()), "every resolution may differ");
     }
     let before = vault.revision().await;
     let absent = Change::Delete("01900000-0000-7000-8000-000000000000".to_owned());

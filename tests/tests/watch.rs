@@ -360,13 +360,14 @@ async fn every_replica_tells_of_every_change() {
 
 /// After the answer to a change no replica resolves what was before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_replica_resolves_a_key_that_was_disabled_rotated_or_reassigned() {
+async fn no_replica_resolves_a_key_that_was_disabled_rotated_reassigned_or_forbidden() {
     let rounds = soak::times(30, 1_000);
     let Some(replicas) = Replicas::start(Storage::Postgres, 3).await else { return };
     let doors = replicas.doors();
     let one = does(&doors[0], creation("one")).await.api_key_id;
     let two = does(&doors[0], creation("two")).await.api_key_id;
     let profile = || vec!["research".to_owned()];
+    let never_the_default = |allow| Change::SetPolicy { profile: None, default: Some(allow), environment: None };
     does(&doors[0], Change::Assign(one.clone(), profile())).await;
     for round in 0..rounds {
         let rotated = format!("sk-rotated-{round}");
@@ -378,6 +379,8 @@ async fn no_replica_resolves_a_key_that_was_disabled_rotated_or_reassigned() {
             (Change::Unassign(two.clone(), profile()), Err("FailedPrecondition NO_KEY_CONFIGURED")),
             (Change::SetDefault(two.clone()), Ok(Some("sk-two"))),
             (Change::SetDefault(one.clone()), Ok(Some(rotated.as_str()))),
+            (never_the_default(false), Err("FailedPrecondition NO_KEY_CONFIGURED")),
+            (never_the_default(true), Ok(Some(rotated.as_str()))),
             (Change::ClearDefault(Provider::Openai), Err("FailedPrecondition NO_KEY_CONFIGURED")),
             (Change::Assign(one.clone(), profile()), Ok(Some(rotated.as_str()))),
         ] {

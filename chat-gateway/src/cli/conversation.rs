@@ -17,8 +17,9 @@ use proto::chat::{
     content_part::Part, image_part, message::Role, stream_chat_response::Event,
 };
 use rustyline::{DefaultEditor, error::ReadlineError};
+use service_runtime::client::Wire;
 use tokio::{signal, sync::mpsc, task};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::{INTERRUPTED, connect, output};
 use crate::config::{ChatOptions, Output};
@@ -53,14 +54,14 @@ enum Turn {
 
 /// The history so far, and where to send it.
 struct Conversation {
-    client: ChatServiceClient<Channel>,
+    client: ChatServiceClient<Wire>,
     request: StreamChatRequest,
     images: Vec<Part>,
     output: Output,
 }
 
 impl Conversation {
-    fn new(client: ChatServiceClient<Channel>, options: &ChatOptions) -> anyhow::Result<Self> {
+    fn new(client: ChatServiceClient<Wire>, options: &ChatOptions) -> anyhow::Result<Self> {
         let images = options.images.iter().map(|path| image(path)).collect::<anyhow::Result<_>>()?;
         let request = StreamChatRequest {
             organization_id: options.organization.clone(),
@@ -116,7 +117,7 @@ impl Conversation {
 
 /// Prints an answer as it arrives, and returns its text.
 async fn print_answer(
-    client: &mut ChatServiceClient<Channel>,
+    client: &mut ChatServiceClient<Wire>,
     request: StreamChatRequest,
     form: Output,
 ) -> anyhow::Result<String> {

@@ -14,6 +14,8 @@ use proto::{
     chat::{DetectProviderResponse, Finished, Started, Usage},
     types::{Provider, Source},
 };
+use serde::Serialize;
+use service_runtime::{doctor::Finding, token::Created};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -31,6 +33,33 @@ pub(super) fn json<M: Message>(name: &str, message: &M) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     message.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &options)?;
     writeln!(out)?;
+    Ok(())
+}
+
+/// Prints values as JSON, one a line.
+pub(super) fn json_lines<T: Serialize>(values: &[T]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for value in values {
+        writeln!(out, "{}", serde_json::to_string(value)?)?;
+    }
+    Ok(())
+}
+
+/// Prints what `doctor` found, and what to do about it.
+pub(super) fn findings(findings: &[Finding]) {
+    for Finding { check, verdict, found, advice } in findings {
+        print(&format!("{:<5} {check}: {found}\n", verdict.name()));
+        if !advice.is_empty() {
+            print(&format!("      {advice}\n"));
+        }
+    }
+}
+
+/// Prints a token, this once, and what the policy keeps of it.
+pub(super) fn token(created: &Created) -> anyhow::Result<()> {
+    print(&format!("{}\n", created.token));
+    note("it is not shown again. Put this into `tokens` of its principal in the policy:");
+    print(&format!("{}\n", serde_json::to_string_pretty(&created.policy_entry)?));
     Ok(())
 }
 

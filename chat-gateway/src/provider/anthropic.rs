@@ -13,16 +13,16 @@ mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Decoder, Outbound, Provider, Rejection, Unsupported};
+use serde_json::Value;
+
+use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
 use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct Anthropic;
 
 impl Provider for Anthropic {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
-        const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-        let headers = HeaderMap::from_iter([(VERSION, HeaderValue::from_static("2023-06-01"))]);
-        Ok(Outbound { path: "/messages".to_owned(), headers, body: request::body(model, chat)? })
+        Ok(Outbound { path: "/messages".to_owned(), headers: version(), body: request::body(model, chat)? })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
@@ -43,6 +43,24 @@ impl Provider for Anthropic {
     fn request_id_header(&self) -> Option<&'static str> {
         Some("request-id")
     }
+
+    fn models(&self) -> (&'static str, HeaderMap) {
+        ("/models", version())
+    }
+
+    fn lists_models(&self, body: &Value) -> bool {
+        key_check::lists(body, "data", "id")
+    }
+
+    fn standing(&self, rejection: &Rejection) -> Option<Standing> {
+        errors::standing(rejection)
+    }
+}
+
+/// The version of the API that this module was written against, which every request names.
+fn version() -> HeaderMap {
+    const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+    HeaderMap::from_iter([(VERSION, HeaderValue::from_static("2023-06-01"))])
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Decoder, Outbound, Provider, Rejection, Unsupported};
+use serde_json::Value;
+
+use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
 use crate::message::{Chat, KeyMaterial};
 
 /// How the ids begin that are made where Gemini has none. It never sees them.
@@ -45,6 +47,18 @@ impl Provider for Gemini {
 
     fn request_id_header(&self) -> Option<&'static str> {
         None
+    }
+
+    fn models(&self) -> (&'static str, HeaderMap) {
+        ("/models", HeaderMap::new())
+    }
+
+    fn lists_models(&self, body: &Value) -> bool {
+        key_check::lists(body, "models", "name")
+    }
+
+    fn standing(&self, rejection: &Rejection) -> Option<Standing> {
+        errors::standing(rejection)
     }
 }
 

@@ -15,7 +15,9 @@ mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Decoder, Outbound, Provider, Rejection, Unsupported};
+use serde_json::Value;
+
+use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
 use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct OpenAi;
@@ -42,6 +44,18 @@ impl Provider for OpenAi {
 
     fn request_id_header(&self) -> Option<&'static str> {
         Some("x-request-id")
+    }
+
+    fn models(&self) -> (&'static str, HeaderMap) {
+        ("/models", HeaderMap::new())
+    }
+
+    fn lists_models(&self, body: &Value) -> bool {
+        key_check::lists(body, "data", "id")
+    }
+
+    fn standing(&self, rejection: &Rejection) -> Option<Standing> {
+        errors::standing(rejection)
     }
 }
 

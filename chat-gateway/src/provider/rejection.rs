@@ -4,6 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::RejectionKind;
@@ -80,9 +81,27 @@ impl ErrorBody {
 
 /// The beginning of a text body. A page of HTML says nothing that anybody wants to read.
 fn plain_text(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let text = text.trim();
-    if text.starts_with('<') { String::new() } else { text.chars().take(PLAIN_CHARS_MAX).collect() }
+    if is_page(body) {
+        String::new()
+    } else {
+        String::from_utf8_lossy(body).trim().chars().take(PLAIN_CHARS_MAX).collect()
+    }
+}
+
+/// Whether a body is a page for people.
+pub(super) fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"<")
+}
+
+/// Whether a body of a 200 is an error nevertheless.
+pub(crate) fn is_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        error: Option<IgnoredAny>,
+    }
+    let one = serde_json::from_slice::<Body>(body).is_ok_and(|body| body.error.is_some());
+    one || serde_json::from_slice::<Vec<Body>>(body).is_ok_and(|all| all.iter().any(|body| body.error.is_some()))
 }
 
 /// Longest wait that is believed. A header beyond it is a mistake.
@@ -176,5 +195,13 @@ mod tests {
             assert_eq!((body.word("code").as_str(), body.message().as_str()), (code, message), "{body:?}");
         }
         assert_eq!(ErrorBody::parse(&[0xff; 4000]).message().chars().count(), PLAIN_CHARS_MAX);
+    }
+
+    #[test]
+    fn an_error_in_a_200_is_an_error() {
+        assert!(is_error(br#"{"error":{"message":"no"}}"#));
+        assert!(is_error(br#"[{"error":{"code":429}}]"#));
+        assert!(!is_error(br#"{"id":"1","error":null}"#));
+        assert!(!is_error(b"<html>"));
     }
 }

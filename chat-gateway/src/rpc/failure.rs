@@ -7,11 +7,13 @@ use prost::Message as _;
 use proto::{CHAT_ERROR_DOMAIN, USAGE_TRAILER, chat::ErrorReason as Reason};
 use service_runtime::{
     failure::{Code, Failure},
+    identity::Refusal,
     peer,
 };
 
 use super::{Error, REQUEST_BYTES_MAX, convert};
 use crate::{
+    access::Denied,
     chat::{self, Attempt},
     provider::{Rejection, RejectionKind},
     upstream::Fault,
@@ -24,11 +26,34 @@ const VAULT_RETRY: Duration = Duration::from_secs(1);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoPeer => peer::unauthenticated(CHAT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
+            Error::Unknown(refusal) => refused(&refusal),
+            Error::NotAllowed { principal, method, denied } => not_allowed(&principal, method, denied),
             Error::Invalid(invalid) => invalid.failure(CHAT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::Chat(error) => of_chat(error),
         }
     }
+}
+
+/// The failure of a call whose caller is not known.
+pub(super) fn refused(refusal: &Refusal) -> Failure {
+    let (unauthenticated, not_allowed) = (Reason::CallerUnauthenticated, Reason::CallerNotAllowed);
+    peer::refused(CHAT_ERROR_DOMAIN, unauthenticated.wire_name(), not_allowed.wire_name(), refusal)
+}
+
+/// Names what is denied, and repeats nothing of it: what is absent and what is another's look
+/// the same.
+fn not_allowed(principal: &str, method: &str, denied: Denied) -> Failure {
+    let what = match denied {
+        Denied::Method => format!("call {method}"),
+        Denied::Organization => "chat for this organization".to_owned(),
+        Denied::Profile => "chat as this profile, or as none".to_owned(),
+        Denied::Model => "chat with this model".to_owned(),
+    };
+    failure(Code::PermissionDenied, Reason::CallerNotAllowed)
+        .says(format!("{principal} may not {what}. The operator's policy says who may."))
+        .with("principal", principal)
+        .with("method", method)
+        .with("denied", denied.name())
 }
 
 fn of_chat(error: chat::Error) -> Failure {
@@ -78,10 +103,13 @@ pub(super) fn too_large() -> Failure {
 
 fn of_key(error: KeyError) -> Failure {
     match error {
-        KeyError::NotConfigured { provider, says } => failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-            .says(says)
-            .with("provider", provider)
-            .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase())),
+        KeyError::NotConfigured { provider, forbidden, says } => {
+            let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
+                .says(says)
+                .with("provider", provider)
+                .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase()));
+            if forbidden.is_empty() { failure } else { failure.with("forbidden", forbidden) }
+        }
         KeyError::Unusable { provider, api_key_id, source_step, cause, says } => {
             failure(Code::FailedPrecondition, Reason::KeyUnusable)
                 .says(says)
@@ -102,6 +130,10 @@ fn of_key(error: KeyError) -> Failure {
             .caused_by(cause),
         KeyError::NotRecorded(cause) => failure(Code::Unavailable, Reason::AuditUnavailable)
             .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
+            .retry_after(VAULT_RETRY)
+            .caused_by(cause),
+        KeyError::Limited(cause) => failure(Code::ResourceExhausted, Reason::RateLimited)
+            .says("The key-vault limits this gateway: it asks for too many keys. The operator must look.")
             .retry_after(VAULT_RETRY)
             .caused_by(cause),
         KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)

@@ -15,8 +15,9 @@ use proto::{
     },
     types::{Provider, Source},
 };
+use service_runtime::client::Wire;
 use tokio::time::sleep;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::{output, session};
 use crate::config::{AuditCommand, AuditFilter, ConnectionOptions, DecisionName, Output, SourceName};
@@ -39,26 +40,30 @@ const TAIL_LATE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(command: AuditCommand) -> anyhow::Result<()> {
     match command {
-        AuditCommand::List { connection, filter, oldest_first, limit } => {
+        AuditCommand::List { connection, filter, oldest_first, limit, output } => {
             let request = ListAuditEventsRequest { oldest_first, ..request(*filter) };
-            Auditor::open(&connection)?.list(request, usize::try_from(limit)?).await
+            Auditor::open(&connection, output)?.list(request, usize::try_from(limit)?).await
         }
-        AuditCommand::Tail { connection, filter } => Auditor::open(&connection)?.tail(request(*filter)).await,
-        AuditCommand::Verify { connection } => Auditor::open(&connection)?.verify().await,
-        AuditCommand::Export { connection, filter } => Auditor::open(&connection)?.export(request(*filter)).await,
+        AuditCommand::Tail { connection, filter, output } => {
+            Auditor::open(&connection, output)?.tail(request(*filter)).await
+        }
+        AuditCommand::Verify { connection, output } => Auditor::open(&connection, output)?.verify().await,
+        AuditCommand::Export { connection, filter } => {
+            Auditor::open(&connection, Output::Json)?.export(request(*filter)).await
+        }
     }
 }
 
 /// A connection to a vault, on behalf of an auditor.
 struct Auditor {
-    admin: VaultAdminServiceClient<Channel>,
+    admin: VaultAdminServiceClient<Wire>,
     output: Output,
 }
 
 impl Auditor {
-    fn open(options: &ConnectionOptions) -> anyhow::Result<Self> {
+    fn open(options: &ConnectionOptions, output: Output) -> anyhow::Result<Self> {
         let channel = session::connect(options, CALL_MAX)?;
-        Ok(Self { admin: VaultAdminServiceClient::new(channel), output: options.output })
+        Ok(Self { admin: VaultAdminServiceClient::new(channel), output })
     }
 
     async fn list(mut self, mut request: ListAuditEventsRequest, limit: usize) -> anyhow::Result<()> {

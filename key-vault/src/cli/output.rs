@@ -10,18 +10,18 @@ use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_types::Timestamp;
 use proto::{
     keyvault::{
-        ApiKey, ExplainResolutionResponse, GetRewrapStatusResponse, GetSealStatusResponse, ProfileKey, api_key::State,
-        get_rewrap_status_response::State as RewrapState, key_encryption_key::State as KekState,
-        resolution_step::Outcome,
+        ApiKey, ExplainResolutionResponse, GetFallbackPolicyResponse, GetRewrapStatusResponse, GetSealStatusResponse,
+        ProfileKey, api_key::State, get_rewrap_status_response::State as RewrapState,
+        key_encryption_key::State as KekState, resolution_step::Outcome,
     },
     types::{Provider, Source},
 };
+use service_runtime::{doctor::Finding, token::Created};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
-
-use crate::doctor::{Finding, Verdict};
 
 pub(super) use audit::{event, events, verification};
 
@@ -62,7 +62,7 @@ fn as_in_the_contract() -> SerializeOptions {
 
 /// Prints keys as a table.
 pub(super) fn keys(keys: &[ApiKey]) {
-    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "DEFAULT", "PROFILES"]);
+    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "LAST USED", "DEFAULT", "PROFILES"]);
     for key in keys {
         table.add_row([
             key.api_key_id.clone(),
@@ -71,6 +71,7 @@ pub(super) fn keys(keys: &[ApiKey]) {
             if key.hint.is_empty() { "…".to_owned() } else { format!("…{}", key.hint) },
             key.version.to_string(),
             if key.state() == State::Disabled { "disabled" } else { "enabled" }.to_owned(),
+            key.last_used_time.map(day).unwrap_or_default(),
             if key.organization_default { "yes" } else { "" }.to_owned(),
             profiles(&key.profile_ids),
         ]);
@@ -112,18 +113,36 @@ pub(super) fn explanation(explanation: &ExplainResolutionResponse) {
     print(&table.to_string());
 }
 
+/// Prints a fallback policy as a table.
+pub(super) fn fallback_policy(found: &GetFallbackPolicyResponse) {
+    let permission = |allowed: bool| if allowed { "allow" } else { "forbid" };
+    let set = found.fallback_policy.clone().unwrap_or_default();
+    let effective = found.effective_policy.clone().unwrap_or_default();
+    let mut table = table(["STEP", "SET", "IN EFFECT"]);
+    for (step, set, effective) in [
+        (Source::OrganizationDefault, set.allow_organization_default, effective.allow_organization_default),
+        (Source::Environment, set.allow_environment, effective.allow_environment),
+    ] {
+        table.add_row([source(step), permission(set), permission(effective)]);
+    }
+    print(&table.to_string());
+}
+
 /// Prints what `doctor` found as a table.
 pub(super) fn findings(findings: &[Finding]) {
     let mut table = table(["", "CHECK", "FOUND", "WHAT TO DO"]);
     for finding in findings {
-        let verdict = match finding.verdict {
-            Verdict::Fine => "ok",
-            Verdict::Warn => "WARN",
-            Verdict::Fail => "FAIL",
-        };
-        table.add_row([verdict, finding.check, &finding.found, &finding.advice]);
+        table.add_row([finding.verdict.name(), finding.check, &finding.found, &finding.advice]);
     }
     print(&table.to_string());
+}
+
+/// Prints a token, this once, and what the policy keeps of it.
+pub(super) fn token(created: &Created) -> anyhow::Result<()> {
+    print(&created.token);
+    note("it is not shown again. Put this into `tokens` of its principal in the policy:");
+    print(&serde_json::to_string_pretty(&created.policy_entry)?);
+    Ok(())
 }
 
 /// Prints values as JSON, one a line.
@@ -220,14 +239,21 @@ pub(super) fn describe(status: &Status) -> String {
     text
 }
 
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.into_iter().collect::<Vec<_>>());
+    table
+}
+
+fn day(time: Timestamp) -> String {
+    time.to_string().chars().take_while(|character| *character != 'T').collect()
 }
 
 fn profiles(ids: &[String]) -> String {
@@ -237,7 +263,7 @@ fn profiles(ids: &[String]) -> String {
     }
 }
 
-fn provider(provider: Provider) -> &'static str {
+pub(super) fn provider(provider: Provider) -> &'static str {
     match provider {
         Provider::Anthropic => "anthropic",
         Provider::Openai => "openai",
@@ -246,7 +272,7 @@ fn provider(provider: Provider) -> &'static str {
     }
 }
 
-fn source(source: Source) -> &'static str {
+pub(super) fn source(source: Source) -> &'static str {
     match source {
         Source::Profile => "profile",
         Source::OrganizationDefault => "organization default",

@@ -17,22 +17,24 @@ use proto::{
     },
     types::Provider,
 };
-use tonic::transport::{Channel, Endpoint};
+use service_runtime::client::Wire;
+use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-use super::{material, output};
+use super::{key_check, material, output};
 use crate::config::{
     ClientOptions, ConnectionOptions, DefaultsCommand, KeysCommand, Output, ProfilesCommand, ProviderName,
 };
 
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-const CALL_MAX: Duration = Duration::from_secs(30);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(super) const CALL_MAX: Duration = Duration::from_secs(30);
 
 /// A connection to a vault, on behalf of one organization.
 pub(super) struct Session {
-    keys: ApiKeyServiceClient<Channel>,
-    resolution: KeyResolutionServiceClient<Channel>,
+    keys: ApiKeyServiceClient<Wire>,
+    resolution: KeyResolutionServiceClient<Wire>,
     organization_id: String,
+    connection: ConnectionOptions,
     output: Output,
 }
 
@@ -44,18 +46,21 @@ impl Session {
             keys: ApiKeyServiceClient::new(channel.clone()),
             resolution: KeyResolutionServiceClient::new(channel),
             organization_id: options.organization,
-            output: options.connection.output,
+            output: options.output,
+            connection: options.connection,
         })
     }
 
     pub(super) async fn keys(mut self, command: KeysCommand) -> anyhow::Result<()> {
         match command {
-            KeysCommand::Add { provider, name, default, profiles, material } => {
+            KeysCommand::Add { provider, name, default, profiles, material, check } => {
+                let (provider, material) = (Provider::from(provider), material::read(&material)?);
+                key_check::before_storing(&check, &self.connection, provider, &material).await?;
                 let request = CreateApiKeyRequest {
                     organization_id: self.organization_id.clone(),
-                    provider: Provider::from(provider).into(),
+                    provider: provider.into(),
                     display_name: name,
-                    material: Some(material::read(&material)?),
+                    material: Some(material),
                     set_as_organization_default: default,
                     profile_ids: profiles,
                     request_id: request_id(),
@@ -71,12 +76,17 @@ impl Session {
                 let key = self.get(id).await?;
                 self.print_key(Some(key))
             }
-            KeysCommand::Rotate { id, keep_previous_for, material } => {
+            KeysCommand::Rotate { id, keep_previous_for, material, check } => {
                 let seconds = i64::try_from(keep_previous_for.as_secs()).context("--keep-previous-for is too long")?;
+                let material = material::read(&material)?;
+                if check.check {
+                    let provider = self.get(id.clone()).await?.provider();
+                    key_check::before_storing(&check, &self.connection, provider, &material).await?;
+                }
                 let request = RotateApiKeyRequest {
                     organization_id: self.organization_id.clone(),
                     api_key_id: id,
-                    material: Some(material::read(&material)?),
+                    material: Some(material),
                     keep_previous_for: Some(prost_types::Duration { seconds, nanos: 0 }),
                     request_id: request_id(),
                     ..Default::default()
@@ -300,15 +310,15 @@ impl Session {
 }
 
 /// A new id for a request, so that the client library may send it twice.
-fn request_id() -> String {
+pub(super) fn request_id() -> String {
     Uuid::new_v4().to_string()
 }
 
 /// Prepares a connection to a vault; it is made by the first call.
-pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(options.server.clone());
-    let endpoint = endpoint.with_context(|| format!("--server {:?} is not a URL", options.server))?;
-    Ok(endpoint.connect_timeout(CONNECT_MAX).timeout(call_max).connect_lazy())
+pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow::Result<Wire> {
+    let tune = move |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX).timeout(call_max);
+    let wire = options.identity.credentials().connect("the client's identity", &options.server, tune)?;
+    Ok(wire.load().value.clone())
 }
 
 /// Asks on the terminal. Without one, there is nobody to ask.

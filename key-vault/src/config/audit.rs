@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{ConnectionOptions, ProviderName, duration};
+use service_runtime::options;
+
+use super::{ConnectionOptions, Output, ProviderName};
 
 /// Commands on the audit log.
 #[derive(Debug, Subcommand)]
@@ -23,6 +25,9 @@ pub enum AuditCommand {
         /// How many events, at most
         #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Show the last events, and every new one, until interrupted
     Tail {
@@ -32,12 +37,18 @@ pub enum AuditCommand {
         /// Which events.
         #[command(flatten)]
         filter: Box<AuditFilter>,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Say whether everything is as it was written. Fails and names the first event that is not
     Verify {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Write all events, the oldest first, as JSON, one a line
     Export {
@@ -82,10 +93,10 @@ pub struct AuditFilter {
     #[arg(long, value_name = "ID")]
     pub trace: Option<String>,
     /// Only those of the last 90s, 30m, 24h or 7d
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     pub since: Option<Duration>,
     /// Only those from before 90s, 30m, 24h or 7d ago
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = options::duration)]
     pub until: Option<Duration>,
 }
 

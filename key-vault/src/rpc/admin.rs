@@ -12,7 +12,7 @@ use proto::keyvault::{
 use service_runtime::fields::Invalid;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, answer_within, convert};
+use super::{Error, Rpc, admission::Admitted, answer_within, convert};
 use crate::{
     seal::KekState,
     store::ReplicaRow,
@@ -77,7 +77,7 @@ impl Rpc {
         &self,
         request: Request<RotateKeyEncryptionKeyRequest>,
     ) -> Result<RotateKeyEncryptionKeyResponse, Error> {
-        let (caller, request) = self.admit(request).await?;
+        let (Admitted { caller, .. }, request) = self.admit(request).await?;
         let kek = match Step::try_from(request.step) {
             Ok(Step::Unspecified) => self.vault.rotate_kek(&caller).await?,
             Ok(Step::Add) => self.vault.add_kek(&caller).await?,
@@ -96,7 +96,7 @@ impl Rpc {
         &self,
         request: Request<RewrapKeyEncryptionKeysRequest>,
     ) -> Result<RewrapKeyEncryptionKeysResponse, Error> {
-        let (caller, _) = self.admit(request).await?;
+        let (Admitted { caller, .. }, _) = self.admit(request).await?;
         let (rewrapped, total) = self.vault.rewrap_keks(&caller).await?;
         let count = |n| i32::try_from(n).unwrap_or(i32::MAX);
         Ok(RewrapKeyEncryptionKeysResponse { rewrapped_count: count(rewrapped), total_count: count(total) })

@@ -2,6 +2,7 @@
 //! that refuses a message for what stands in it.
 
 mod audit;
+mod usage;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,7 +11,7 @@ use proto::{keyvault as pb, types};
 use service_runtime::fields::{Check, Invalid};
 use uuid::Uuid;
 
-use super::page_token::{self, Query};
+use super::page_token;
 use crate::{
     change::{Change, ChangeKind},
     key::{self, ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
@@ -28,6 +29,7 @@ const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_hours(720);
 const BATCH_KEYS_MAX: usize = 100;
 
 pub(super) use audit::{event_listing, verification, verified};
+pub(super) use usage::{key_use_report, usage_gap, usage_question, usage_row};
 
 type Result<T> = std::result::Result<T, Invalid>;
 
@@ -71,8 +73,19 @@ impl Listing {
 
     /// The token of the page after `after`.
     pub(super) fn token(&self, after: KeyId) -> String {
-        let Self { organization, provider, profile, .. } = self;
-        page_token::write(Query { organization, provider: *provider, profile: profile.as_ref() }, after)
+        page_token::write(&self.text(), after.0.as_bytes())
+    }
+
+    /// Where the page starts that a token leads to.
+    fn read(&self, token: &str) -> Option<KeyId> {
+        Uuid::from_slice(&page_token::read(&self.text(), token)?).ok().map(KeyId)
+    }
+
+    /// What no other query has. No id has a line break, so the lines say which is which.
+    fn text(&self) -> String {
+        let provider = self.provider.map_or("", Provider::name);
+        let profile = self.profile.as_ref().map_or("", ProfileId::as_str);
+        format!("keys\n{}\n{provider}\n{profile}", self.organization)
     }
 }
 
@@ -89,12 +102,15 @@ pub(super) fn listing(request: pb::ListApiKeysRequest) -> Result<Listing> {
     else {
         return Err(check.failed());
     };
-    let query = Query { organization: &organization, provider, profile: profile.as_ref() };
-    let after = match request.page_token.as_str() {
-        "" => None,
-        token => Some(page_token::read(query, token).ok_or_else(foreign_token)?),
-    };
-    Ok(Listing { organization, provider, profile, after, size })
+    let mut listing = Listing { organization, provider, profile, after: None, size };
+    if !request.page_token.is_empty() {
+        listing.after = Some(listing.read(&request.page_token).ok_or_else(other_token)?);
+    }
+    Ok(listing)
+}
+
+fn other_token() -> Invalid {
+    Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
 }
 
 /// A change of a key that was asked for.
@@ -215,15 +231,23 @@ pub(super) fn profile(request: pb::ListProfileKeysRequest) -> Result<(Organizati
 pub(super) fn ask(organization_id: String, profile: Option<String>, provider: i32) -> Result<Ask> {
     let mut check = Check::default();
     let organization = check.take(organization(organization_id));
-    let profile = match profile {
-        None => Some(None),
-        Some(text) => check.take(profile_id("profile_id".to_owned(), text)).map(Some),
-    };
+    let profile = check.take(optional_profile(profile));
     let provider = check.take(required_provider(provider));
     let (Some(organization), Some(profile), Some(provider)) = (organization, profile, provider) else {
         return Err(check.failed());
     };
     Ok(Ask { organization, profile, provider })
+}
+
+/// An organization, or one of its profiles.
+pub(super) fn policy_place(
+    organization_id: String,
+    profile: Option<String>,
+) -> Result<(OrganizationId, Option<ProfileId>)> {
+    let mut check = Check::default();
+    let organization = check.take(organization(organization_id));
+    let profile = check.take(optional_profile(profile));
+    organization.zip(profile).ok_or_else(|| check.failed())
 }
 
 /// One or more profiles, each once, sorted.
@@ -265,6 +289,10 @@ fn profile_id(path: String, text: String) -> Result<ProfileId> {
     ProfileId::try_from(text).map_err(|problem| Invalid::new(path, problem))
 }
 
+fn optional_profile(text: Option<String>) -> Result<Option<ProfileId>> {
+    text.map(|text| profile_id("profile_id".to_owned(), text)).transpose()
+}
+
 fn key_id(path: &str, text: &str) -> Result<KeyId> {
     KeyId::try_from(text).map_err(|problem| Invalid::new(path, problem))
 }
@@ -285,10 +313,6 @@ fn page_size(size: i32, default: usize) -> Result<usize> {
         Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
         Err(_) => Err(Invalid::new("page_size", "must not be negative")),
     }
-}
-
-fn foreign_token() -> Invalid {
-    Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
 }
 
 fn state(number: i32) -> Result<State> {
@@ -363,8 +387,8 @@ impl From<ApiKey> for pb::ApiKey {
             previous_version: key.previous.as_ref().map_or(0, |previous| previous.version),
             previous_expire_time: key.previous.map(|previous| timestamp(previous.keep_until)),
             creator: key.creator,
-            last_used_time: None,
-            last_rejected_time: None,
+            last_used_time: key.last_used_time.map(timestamp),
+            last_rejected_time: key.last_rejected_time.map(timestamp),
         }
     }
 }
@@ -398,6 +422,7 @@ impl From<Change> for pb::KeyChange {
             ChangeKind::DefaultChanged => Kind::DefaultChanged,
             ChangeKind::ProfilesChanged => Kind::ProfilesChanged,
             ChangeKind::PreviousDestroyed => Kind::PreviousDestroyed,
+            ChangeKind::FallbackPolicyChanged => Kind::FallbackPolicyChanged,
         };
         Self {
             revision: change.revision,
@@ -463,6 +488,7 @@ impl From<Step> for pb::ResolutionStep {
             Outcome::NotConfigured => pb::resolution_step::Outcome::NotConfigured,
             Outcome::Unusable => pb::resolution_step::Outcome::Unusable,
             Outcome::NotReached => pb::resolution_step::Outcome::NotReached,
+            Outcome::Forbidden => pb::resolution_step::Outcome::Forbidden,
         };
         Self {
             source: types::Source::from(step.source).into(),

@@ -6,12 +6,14 @@ use std::time::Duration;
 use proto::{KEYVAULT_ERROR_DOMAIN, keyvault::ErrorReason as Reason};
 use service_runtime::{
     failure::{Code, Failure},
+    identity::Refusal,
     peer,
 };
 use uuid::Uuid;
 
 use super::{Error, REQUEST_BYTES_MAX};
 use crate::{
+    fallback_policy::Policies,
     key::{KeyId, Provider, Source},
     store,
     vault::{self, OperationError, Unusable, WATCHERS_MAX},
@@ -23,13 +25,24 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::NoPeer => peer::unauthenticated(KEYVAULT_ERROR_DOMAIN, Reason::CallerUnauthenticated.wire_name()),
-            Error::NotYet => failure(Code::Unimplemented, Reason::Unspecified),
+            Error::Unknown(refusal) => refused(&refusal),
+            Error::NotAllowed { principal, method } => failure(Code::PermissionDenied, Reason::CallerNotAllowed)
+                .says(format!(
+                    "{principal} may not call {method}, or not for this organization. The operator's policy says who may."
+                ))
+                .with("principal", principal)
+                .with("method", method),
             Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::TooSlow(_) => outcome_unknown().caused_by(error),
             Error::Vault(error) => of_vault(error),
         }
     }
+}
+
+/// The failure of a call whose caller is not known.
+pub(super) fn refused(refusal: &Refusal) -> Failure {
+    let (unauthenticated, not_allowed) = (Reason::CallerUnauthenticated, Reason::CallerNotAllowed);
+    peer::refused(KEYVAULT_ERROR_DOMAIN, unauthenticated.wire_name(), not_allowed.wire_name(), refusal)
 }
 
 fn of_vault(error: vault::Error) -> Failure {
@@ -44,7 +57,7 @@ fn of_vault(error: vault::Error) -> Failure {
             .with("provider", provider)
             .with("cause", "disabled"),
         E::Unusable { id, provider, source_step, cause } => unusable(id, provider, source_step, &cause),
-        E::NoKey { provider, environment_withheld } => no_key(provider, environment_withheld),
+        E::NoKey { provider, environment_withheld, policies } => no_key(provider, environment_withheld, policies),
         E::TooManyProfiles { id } => failure(Code::InvalidArgument, Reason::InvalidField)
             .says(format!("Key {id} would have more than {} profiles.", vault::PROFILES_MAX))
             .with("api_key_id", id)
@@ -119,20 +132,40 @@ fn unusable(id: KeyId, provider: Provider, source: Source, cause: &Unusable) -> 
     }
 }
 
-fn no_key(provider: Provider, environment_withheld: bool) -> Failure {
+fn no_key(provider: Provider, environment_withheld: bool, policies: Policies) -> Failure {
     let variable = provider.environment_variable();
-    let environment = if environment_withheld {
-        format!("have the operator let this organization use {variable}")
-    } else {
-        format!("set {variable} in the vault")
-    };
-    failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-        .says(format!(
-            "No {provider} key is configured. Assign one to the profile, set a default for the organization, \
-             or {environment}."
-        ))
+    let mut remedies = vec!["Assign one to the profile".to_owned()];
+    if policies.allows(Source::OrganizationDefault) {
+        remedies.push("set a default for the organization".to_owned());
+    }
+    if policies.allows(Source::Environment) {
+        remedies.push(if environment_withheld {
+            format!("have the operator let this organization use {variable}")
+        } else {
+            format!("set {variable} in the vault")
+        });
+    }
+    let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
         .with("provider", provider)
-        .with("variable", variable)
+        .with("variable", variable);
+    let forbidden: Vec<_> = policies.forbidden().collect();
+    if forbidden.is_empty() {
+        return failure.says(format!("No {provider} key is configured. {}.", alternatives(remedies)));
+    }
+    remedies.push("change the policy".to_owned());
+    let steps: Vec<_> = forbidden.iter().map(|(step, _)| step.name()).collect();
+    let by: Vec<_> = forbidden.iter().map(|(step, by)| format!("{} is forbidden by {by}", step.name())).collect();
+    failure.with("forbidden", steps.join(" ")).says(format!(
+        "No {provider} key is configured that may be used: {}. {}.",
+        by.join(", "),
+        alternatives(remedies)
+    ))
+}
+
+/// Two or more of them, as a sentence has them: `a, b, or c`.
+fn alternatives(mut remedies: Vec<String>) -> String {
+    let last = remedies.pop().unwrap_or_default();
+    format!("{}, or {last}", remedies.join(", "))
 }
 
 fn of_operation(error: OperationError) -> Failure {

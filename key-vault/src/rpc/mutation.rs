@@ -11,7 +11,10 @@ use tonic::Request;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Error, Rpc, admission::Asked};
+use super::{
+    Error, Rpc,
+    admission::{Admitted, Asked},
+};
 use crate::vault::{Mutation, Repeatable};
 
 /// A request that changes something.
@@ -27,7 +30,7 @@ impl Rpc {
     /// Takes a request apart: what it says as every mutation does, and the rest. The first
     /// line of every method that changes something.
     pub(super) async fn admit_mutation<M: Mutating>(&self, request: Request<M>) -> Result<(Mutation, M), Error> {
-        let (caller, mut message) = self.admit(request).await?;
+        let (Admitted { caller, .. }, mut message) = self.admit(request).await?;
         let id = message.take_request_id();
         let request = if id.is_empty() {
             None

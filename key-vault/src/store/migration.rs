@@ -11,7 +11,9 @@
 
 mod m0001_keys;
 mod m0002_replicas;
+mod m0003_fallback_policy;
 mod m0004_audit;
+mod m0005_usage;
 
 use std::time::Duration;
 
@@ -36,7 +38,13 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_keys::Migration), Box::new(m0002_replicas::Migration), Box::new(m0004_audit::Migration)]
+        vec![
+            Box::new(m0001_keys::Migration),
+            Box::new(m0002_replicas::Migration),
+            Box::new(m0003_fallback_policy::Migration),
+            Box::new(m0004_audit::Migration),
+            Box::new(m0005_usage::Migration),
+        ]
     }
 }
 

@@ -4,8 +4,9 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
-use super::{Candidate, Candidates, Error, Result, SealedVersion, entity};
+use super::{Candidate, Candidates, Error, Result, SealedVersion, entity, policy::NO_PROFILE};
 use crate::{
+    fallback_policy::{FallbackPolicy, Policies},
     key::{ApiKey, DisplayName, KeyId, OrganizationId, Previous, ProfileId, Provider, Source, State},
     seal::Sealed,
 };
@@ -15,12 +16,19 @@ pub(super) fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }
 
-/// Both steps of a resolution in one statement, with the current version of each key and
-/// the revision that all of it is of: one row at least. `$1` to `$3` are understood by
-/// SQLite as by PostgreSQL.
+/// Both steps of a resolution in one statement, with the current version of each key, the
+/// policies and the revision that all of it is of: one row at least. `$1` to `$3` are
+/// understood by SQLite as by PostgreSQL.
 const CANDIDATES: &str = "\
-SELECT m.revision, COALESCE(m.epoch, m.vault_id) AS epoch, link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id \
+SELECT m.revision, COALESCE(m.epoch, m.vault_id) AS epoch, \
+  link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id, \
+  o.allow_organization_default AS organization_allows_default, \
+  o.allow_environment AS organization_allows_environment, \
+  p.allow_organization_default AS profile_allows_default, \
+  p.allow_environment AS profile_allows_environment \
 FROM vault_meta m \
+LEFT JOIN fallback_policy o ON o.organization_id = $1 AND o.profile_id = '' \
+LEFT JOIN fallback_policy p ON p.organization_id = $1 AND p.profile_id = $2 AND p.profile_id <> '' \
 LEFT JOIN (\
   SELECT 1 AS rank, api_key_id FROM profile_key \
   WHERE organization_id = $1 AND profile_id = $2 AND provider = $3 \
@@ -43,6 +51,25 @@ struct CandidateRow {
     payload: Option<Vec<u8>>,
     dek: Option<Vec<u8>>,
     kek_id: Option<String>,
+    organization_allows_default: Option<bool>,
+    organization_allows_environment: Option<bool>,
+    profile_allows_default: Option<bool>,
+    profile_allows_environment: Option<bool>,
+}
+
+impl CandidateRow {
+    /// What forbids steps. The same in every row of an answer.
+    fn policies(&self) -> Policies {
+        // Where no row stands, all is allowed.
+        let policy = |default: Option<bool>, environment: Option<bool>| FallbackPolicy {
+            allow_organization_default: default.unwrap_or(true),
+            allow_environment: environment.unwrap_or(true),
+        };
+        Policies {
+            organization: policy(self.organization_allows_default, self.organization_allows_environment),
+            profile: policy(self.profile_allows_default, self.profile_allows_environment),
+        }
+    }
 }
 
 pub(super) async fn candidates<C: ConnectionTrait>(
@@ -54,15 +81,15 @@ pub(super) async fn candidates<C: ConnectionTrait>(
     let values: [Value; 3] = [
         organization.as_str().into(),
         // No profile has an empty id, so an absent one finds nothing.
-        profile.map_or("", ProfileId::as_str).into(),
+        profile.map_or(NO_PROFILE, ProfileId::as_str).into(),
         provider.name().into(),
     ];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), CANDIDATES, values);
     let rows = CandidateRow::find_by_statement(statement).all(db).await?;
-    let revision = rows.first().map_or(0, |row| row.revision);
-    let epoch = rows.first().map(|row| row.epoch);
+    let first = rows.first().ok_or(Error::NotSetUp)?;
+    let (revision, epoch, policies) = (first.revision, first.epoch, first.policies());
     let found = rows.into_iter().filter_map(|row| candidate(row).transpose()).collect::<Result<_>>()?;
-    Ok(Candidates { revision, epoch, found })
+    Ok(Candidates { revision, epoch, policies, found })
 }
 
 fn candidate(row: CandidateRow) -> Result<Option<Candidate>> {
@@ -87,7 +114,10 @@ pub(super) fn api_key(
     organization_default: bool,
     profiles: Vec<ProfileId>,
     previous: Option<Previous>,
+    used: Option<entity::key_use::Model>,
 ) -> Result<ApiKey> {
+    let (last_used_time, last_rejected_time) =
+        used.map_or((None, None), |used| (used.last_used_time, used.last_rejected_time));
     Ok(ApiKey {
         id: KeyId(row.api_key_id),
         organization: organization(row.organization_id)?,
@@ -104,6 +134,8 @@ pub(super) fn api_key(
         creator: row.creator,
         revision: row.revision,
         previous,
+        last_used_time,
+        last_rejected_time,
     })
 }
 

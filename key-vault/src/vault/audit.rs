@@ -108,14 +108,14 @@ impl Vault {
         &self,
         caller: &Caller,
         ask: &Ask,
-        at: (Option<Uuid>, i64),
+        at: (Uuid, i64),
         result: &Result<ResolvedKey, Error>,
     ) -> Result<(), Error> {
         let event = Event {
             organization: ask.organization.as_str().to_owned(),
             profile: ask.profile.as_ref().map(|profile| profile.as_str().to_owned()).unwrap_or_default(),
             provider: ask.provider.name().into(),
-            epoch: at.0,
+            epoch: Some(at.0),
             revision: at.1,
             ..event(caller)
         };
@@ -171,6 +171,15 @@ impl Vault {
                 recorded
             }
             None => Ok(()),
+        }
+    }
+
+    /// Counts a call of a caller that is not known, to be recorded within a second: as many of
+    /// them as there may be cost one record.
+    pub(crate) fn note_unknown(&self, caller: &Caller, reason: &'static str) {
+        let event = Event { decision: Decision::Denied.name().into(), reason: reason.into(), ..event(caller) };
+        if let Some(first) = self.audit.refusals.add(event) {
+            self.audit.refusals.put_back(first);
         }
     }
 

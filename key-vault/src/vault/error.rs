@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::{
+    fallback_policy::Policies,
     key::{KeyId, Provider, Source},
     seal::{self, secrets_manager},
     store,
@@ -27,12 +28,14 @@ pub(crate) enum Error {
     /// Nothing is kept of what a key was before.
     #[error("no previous version of key {id} is kept")]
     NoPrevious { id: KeyId },
-    /// No step has a key: an administrator must add one.
+    /// No step that may be taken has a key: an administrator must add one.
     #[error("no {provider} key is configured")]
     NoKey {
         provider: Provider,
         /// The environment has one, and not for this organization.
         environment_withheld: bool,
+        /// What forbids steps.
+        policies: Policies,
     },
     /// One key would have too many profiles.
     #[error("key {id} would have more than {} profiles", super::PROFILES_MAX)]

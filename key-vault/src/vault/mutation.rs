@@ -14,6 +14,7 @@ use crate::{
     access::Caller,
     audit::{Event, joined},
     change::ChangeKind,
+    fallback_policy::FallbackPolicy,
     key::{ApiKey, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, State},
     seal::{Binding, Sealed, Sealer, WRAPS_MAX, WRAPS_WARN},
     store::{self, Remembered, Tx},
@@ -55,12 +56,16 @@ pub(super) enum Answer {
     Key(Box<ApiKey>),
     Cleared(Option<KeyId>),
     Assigned(usize),
+    Policy(FallbackPolicy),
 }
 
 /// What a change did to a key, as its record says.
 #[derive(Clone, Debug)]
 pub(super) struct Affected {
-    pub(super) provider: Provider,
+    /// Whose resolutions may differ now.
+    pub(super) providers: Vec<Provider>,
+    /// The one profile that was meant, if it was one.
+    pub(super) profile: Option<ProfileId>,
     /// `None` if no key was meant.
     pub(super) key: Option<KeyId>,
     pub(super) version: i64,
@@ -70,12 +75,19 @@ pub(super) struct Affected {
 
 impl Affected {
     pub(super) fn provider(provider: Provider) -> Self {
-        Self { provider, key: None, version: 0, profiles: Vec::new() }
+        Self { providers: vec![provider], profile: None, key: None, version: 0, profiles: Vec::new() }
     }
 
     /// A key, as it is now or was before it was destroyed.
     pub(super) fn key(key: &ApiKey, profiles: &[ProfileId]) -> Self {
-        Self { provider: key.provider, key: Some(key.id), version: key.version, profiles: profiles.to_vec() }
+        let profiles = profiles.to_vec();
+        Self { key: Some(key.id), version: key.version, profiles, ..Self::provider(key.provider) }
+    }
+
+    /// What an organization's or a profile's resolutions may fall back to.
+    pub(super) fn policy(profile: Option<&ProfileId>) -> Self {
+        let providers = Provider::ALL.to_vec();
+        Self { providers, profile: profile.cloned(), key: None, version: 0, profiles: Vec::new() }
     }
 }
 
@@ -86,7 +98,7 @@ pub(super) enum Begun<'a> {
 }
 
 /// Begins a change, or returns from the function with what was answered before: a key, what
-/// was cleared, how many were assigned.
+/// was cleared, how many were assigned, a policy.
 macro_rules! begun {
     ($vault:expr, $mutation:expr, $answer:ident) => {
         match $vault.begin($mutation).await? {
@@ -244,16 +256,18 @@ impl Work<'_> {
     async fn commit(self, organization: &OrganizationId, kind: ChangeKind, affected: &[Affected]) -> Result<(), Error> {
         let events: Vec<_> = affected.iter().map(|affected| self.event(organization, affected)).collect();
         audit::record_in(self.tx.audit(), self.sealer.audit_key(), &events).await?;
-        let providers: Vec<_> = affected.iter().map(|affected| affected.provider).collect();
+        let providers: Vec<_> = affected.iter().flat_map(|affected| affected.providers.iter().copied()).collect();
         let revision = self.tx.commit(organization, kind, &providers).await?;
         self.vault.committed(revision);
         Ok(())
     }
 
     fn event(&self, organization: &OrganizationId, affected: &Affected) -> Event {
+        let provider = if let [one] = affected.providers.as_slice() { one.name() } else { "" };
         Event {
             organization: organization.as_str().to_owned(),
-            provider: affected.provider.name().into(),
+            profile: affected.profile.as_ref().map(|profile| profile.as_str().to_owned()).unwrap_or_default(),
+            provider: provider.into(),
             key: affected.key,
             key_version: affected.version,
             profiles: joined(&affected.profiles),
@@ -273,21 +287,28 @@ impl Answer {
     pub(super) fn key(self) -> Result<ApiKey, Error> {
         match self {
             Self::Key(key) => Ok(*key),
-            Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+            Self::Cleared(_) | Self::Assigned(_) | Self::Policy(_) => Err(OTHER_ANSWER),
         }
     }
 
     pub(super) fn cleared(self) -> Result<Option<KeyId>, Error> {
         match self {
             Self::Cleared(id) => Ok(id),
-            Self::Key(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
+            Self::Key(_) | Self::Assigned(_) | Self::Policy(_) => Err(OTHER_ANSWER),
         }
     }
 
     pub(super) fn assigned(self) -> Result<usize, Error> {
         match self {
             Self::Assigned(count) => Ok(count),
-            Self::Key(_) | Self::Cleared(_) => Err(OTHER_ANSWER),
+            Self::Key(_) | Self::Cleared(_) | Self::Policy(_) => Err(OTHER_ANSWER),
+        }
+    }
+
+    pub(super) fn policy(self) -> Result<FallbackPolicy, Error> {
+        match self {
+            Self::Policy(policy) => Ok(policy),
+            Self::Key(_) | Self::Cleared(_) | Self::Assigned(_) => Err(OTHER_ANSWER),
         }
     }
 }

@@ -9,6 +9,8 @@ pub(crate) enum Found {
     Usable,
     /// A key that cannot be used.
     Unusable,
+    /// Whatever it is, a fallback policy forbids it.
+    Forbidden,
 }
 
 /// What a step comes to.
@@ -22,23 +24,27 @@ pub(crate) enum Outcome {
     Unusable,
     /// An earlier step decided.
     NotReached,
+    /// The next step is asked, although this one may have a key.
+    Forbidden,
 }
 
 /// What the steps come to, in their order: profile, default, environment.
 ///
 /// The first step that finds a key decides, whether the key can be used or not. Falling
-/// past a key that exists would bill another team without anyone noticing.
+/// past a key that exists would bill another team without anyone noticing. A step that is
+/// forbidden decides nothing.
 pub(crate) fn outcomes(found: [Found; 3]) -> [Outcome; 3] {
     let mut decided = false;
     found.map(|found| {
         if decided {
             return Outcome::NotReached;
         }
-        decided = found != Found::Nothing;
+        decided = matches!(found, Found::Usable | Found::Unusable);
         match found {
             Found::Nothing => Outcome::NotConfigured,
             Found::Usable => Outcome::Chosen,
             Found::Unusable => Outcome::Unusable,
+            Found::Forbidden => Outcome::Forbidden,
         }
     })
 }
@@ -56,6 +62,11 @@ mod tests {
             ([Usable, Usable, Usable], [Chosen, NotReached, NotReached]),
             ([Found::Unusable, Usable, Usable], [Outcome::Unusable, NotReached, NotReached]),
             ([Nothing, Found::Unusable, Usable], [NotConfigured, Outcome::Unusable, NotReached]),
+            ([Nothing, Found::Forbidden, Usable], [NotConfigured, Outcome::Forbidden, Chosen]),
+            ([Nothing, Found::Forbidden, Found::Forbidden], [NotConfigured, Outcome::Forbidden, Outcome::Forbidden]),
+            ([Nothing, Usable, Found::Forbidden], [NotConfigured, Chosen, NotReached]),
+            ([Usable, Found::Forbidden, Found::Forbidden], [Chosen, NotReached, NotReached]),
+            ([Found::Unusable, Found::Forbidden, Usable], [Outcome::Unusable, NotReached, NotReached]),
         ] {
             assert_eq!(outcomes(found), expected, "{found:?}");
         }

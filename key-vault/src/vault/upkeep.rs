@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use tokio::{
     join,
     time::{Instant, sleep, timeout},
@@ -54,6 +55,8 @@ pub(crate) struct Upkeep {
     pub(crate) changes_kept: i64,
     /// How fast data keys are wrapped anew, at most.
     pub(crate) rewrap_rows_per_second: u32,
+    /// How long it is remembered what keys were used for.
+    pub(crate) usage_retention: TimeDelta,
     /// How long events of the audit log are kept. For ever, unless given.
     pub(crate) audit_kept_for: Option<Duration>,
 }
@@ -172,6 +175,8 @@ impl Vault {
         self.store.forget_requests().await?;
         self.store.forget_replicas().await?;
         self.store.compact(self.upkeep.changes_kept).await?;
+        self.store.forget_reports().await?;
+        self.store.forget_usage(Utc::now() - self.upkeep.usage_retention).await?;
         self.purge_audit().await?;
         let mutation = Mutation { caller: Caller::upkeep("DestroyPrevious"), request: None, etag: None };
         for (organization, provider, id) in self.store.expired(EXPIRED_AT_ONCE).await? {

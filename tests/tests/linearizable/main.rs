@@ -193,7 +193,7 @@ impl History {
             let keys = (0..self.keys[register].len()).map(start).collect();
             let calls = recorder.calls();
             unknown += calls.iter().filter(|call: &&Call<Operation>| call.ended.is_none()).count();
-            if let Err(problem) = check(&Register(State { default: Some(0), keys, count: 0 }), &calls) {
+            if let Err(problem) = check(&Register(State { default: Some(0), keys, count: 0, allowed: true }), &calls) {
                 panic!("{} {provider:?}: {problem:?}", self.organization);
             }
         }
@@ -224,6 +224,7 @@ impl Client {
                 9..12 => self.set_default().await,
                 12..15 => self.rotate(number).await,
                 15 => self.clear_default().await,
+                16 => self.set_policy().await,
                 _ => self.count().await,
             }
         }
@@ -286,6 +287,26 @@ impl Client {
             Outcome::Done(other) => panic!("{other:?}"),
             Outcome::Refused(failure) => assert_is_a_fault(&failure),
             Outcome::Unknown => recorder.unknown(began, Operation::ClearDefault(None)),
+        }
+    }
+
+    /// Sets the policy of the organization, which the defaults of all providers are under.
+    async fn set_policy(&mut self) {
+        let recorders = self.history.recorders[..DEFAULTS.len()].to_vec();
+        let allowed = self.random.u8(..3) > 0;
+        let began: Vec<_> = recorders.iter().map(Recorder::now).collect();
+        let change = Change::SetPolicy { profile: None, default: Some(allowed), environment: None };
+        let outcome = self.change(change.of(&self.history.organization)).await;
+        for (recorder, began) in recorders.iter().zip(began) {
+            match &outcome {
+                Outcome::Done(Done::Policy(policy)) => {
+                    assert_eq!(policy.allow_organization_default, allowed);
+                    recorder.answered(began, Operation::SetPolicy(allowed));
+                }
+                Outcome::Done(other) => panic!("{other:?}"),
+                Outcome::Refused(failure) => assert_is_a_fault(failure),
+                Outcome::Unknown => recorder.unknown(began, Operation::SetPolicy(allowed)),
+            }
         }
     }
 

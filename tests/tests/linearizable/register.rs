@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) default: Option<usize>,
     pub(crate) keys: Vec<Version>,
     pub(crate) count: u64,
+    /// Whether calls may use the default.
+    pub(crate) allowed: bool,
 }
 
 /// A call with its answer. `None` stands for an answer that nobody knows.
@@ -30,6 +32,8 @@ pub(crate) enum Operation {
     ClearDefault(Option<Option<usize>>),
     /// Gave a key other material, and was told its version.
     Rotate(usize, String, Option<i64>),
+    /// Let calls use the default, or forbade it.
+    SetPolicy(bool),
     /// Read the count.
     Read(u64),
     /// Counted on from what was read, if nobody else had meanwhile.
@@ -54,7 +58,7 @@ impl Model for Register {
         let mut now = state.clone();
         let possible = match operation {
             Operation::Resolve(answer) => {
-                let default = state.default.map(|key| (key, state.keys[key].clone()));
+                let default = state.default.filter(|_| state.allowed).map(|key| (key, state.keys[key].clone()));
                 *answer == default
             }
             Operation::SetDefault(key, version) => {
@@ -70,6 +74,10 @@ impl Model for Register {
                 key.version += 1;
                 key.material.clone_from(material);
                 version.is_none_or(|version| version == key.version)
+            }
+            Operation::SetPolicy(allowed) => {
+                now.allowed = *allowed;
+                true
             }
             Operation::Read(count) => *count == state.count,
             Operation::Count(from) => {

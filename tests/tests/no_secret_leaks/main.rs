@@ -8,13 +8,15 @@ use std::{fmt::Write as _, fs};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
+    chat::{CheckKeyRequest, key_check_service_client::KeyCheckServiceClient},
     keyvault::{
         ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest,
-        CreateApiKeyRequest, DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, GetRewrapStatusRequest,
-        GetSealStatusRequest, KeyMaterial, ListApiKeysRequest, ListProfileKeysRequest, ReplaceProfilesRequest,
-        ResolveKeyRequest, RewrapKeyEncryptionKeysRequest, RollbackApiKeyRequest, RotateApiKeyRequest,
-        RotateKeyEncryptionKeyRequest, SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest,
-        WatchKeyChangesRequest, api_key::State, vault_admin_service_client::VaultAdminServiceClient,
+        CreateApiKeyRequest, DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, GetFallbackPolicyRequest,
+        GetRewrapStatusRequest, GetSealStatusRequest, KeyMaterial, ListApiKeysRequest, ListProfileKeysRequest,
+        ReplaceProfilesRequest, ResolveKeyRequest, RewrapKeyEncryptionKeysRequest, RollbackApiKeyRequest,
+        RotateApiKeyRequest, RotateKeyEncryptionKeyRequest, SetFallbackPolicyRequest, SetOrganizationDefaultRequest,
+        UnassignProfilesRequest, UpdateApiKeyRequest, WatchKeyChangesRequest, api_key::State,
+        vault_admin_service_client::VaultAdminServiceClient,
     },
     types::Provider,
 };
@@ -142,9 +144,14 @@ async fn play(name: Option<&str>, vault_options: Vec<String>) -> (String, String
             .map(|provider| (format!("ARCHESTRA_CHAT_{provider}_API_KEY"), ENVIRONMENT.to_owned()))
             .to_vec(),
         vault_options,
-        gateway_options: ["--headers-timeout=1", "--first-event-timeout=1", "--idle-timeout=1"]
-            .map(str::to_owned)
-            .to_vec(),
+        gateway_options: [
+            "--headers-timeout=1",
+            "--first-event-timeout=1",
+            "--idle-timeout=1",
+            "--key-check-timeout=0.2",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         log_filter: Some("trace".to_owned()),
         ..Setup::default()
     })
@@ -290,6 +297,22 @@ async fn administer(system: &mut System, heard: &mut Heard, provider: Provider, 
         SetOrganizationDefaultRequest { organization_id: organization_id(), api_key_id: id(), ..Default::default() };
     heard.note(&system.keys.set_organization_default(default).await);
     resolve(system, heard, provider).await;
+    // The last leaves all as it was.
+    for allow in [Some(false), None] {
+        for profile_id in [Some("research".to_owned()), Some(STORED.to_owned()), None] {
+            let policy = SetFallbackPolicyRequest {
+                organization_id: organization_id(),
+                profile_id: profile_id.clone(),
+                allow_organization_default: allow,
+                allow_environment: allow,
+                ..Default::default()
+            };
+            heard.note(&system.keys.set_fallback_policy(policy).await);
+            let policy = GetFallbackPolicyRequest { organization_id: organization_id(), profile_id };
+            heard.note(&system.keys.get_fallback_policy(policy).await);
+        }
+        resolve(system, heard, provider).await;
+    }
 
     // Disabled, then spoiled, then gone.
     for state in [State::Disabled, State::Enabled] {
@@ -354,12 +377,18 @@ async fn resolve(system: &mut System, heard: &mut Heard, provider: Provider) {
 /// Chats with a stored key and with the environment's, while the provider misbehaves and
 /// quotes the key that it was sent.
 async fn chat(system: &mut System, heard: &mut Heard, provider: Provider, model: &str) {
+    let mut checks = KeyCheckServiceClient::connect(system.gateway.url()).await.expect("a connection");
+    for key in [REFUSED, &format!("{STORED}ü")] {
+        heard.note(&checks.check_key(CheckKeyRequest { provider: provider.into(), material: material(key) }).await);
+    }
     for key in [ENVIRONMENT, STORED] {
         if key == STORED {
             system.add_key(provider, STORED, Links { default: true, profiles: &["research"] }).await;
         }
         for said in misbehaviour(key) {
             system.provider.always_answers(said);
+            let check = CheckKeyRequest { provider: provider.into(), material: material(key) };
+            heard.note(&checks.check_key(check).await);
             let outcome = system.chat.stream_chat(ask(model, Some("research"), "Hi")).await;
             match outcome {
                 Ok(response) => {

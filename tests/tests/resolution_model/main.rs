@@ -12,8 +12,8 @@ use proto::{
     keyvault::{
         ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest,
         CreateApiKeyRequest, DeleteApiKeyRequest, KeyMaterial, ListApiKeysRequest, ListProfileKeysRequest,
-        ReplaceProfilesRequest, ResolveKeyRequest, RotateApiKeyRequest, SetOrganizationDefaultRequest,
-        UnassignProfilesRequest, UpdateApiKeyRequest, api_key::State,
+        ReplaceProfilesRequest, ResolveKeyRequest, RotateApiKeyRequest, SetFallbackPolicyRequest,
+        SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest, api_key::State,
     },
     types::Provider,
 };
@@ -41,6 +41,7 @@ enum Operation {
     Unassign(usize, Vec<usize>),
     Replace(usize, Vec<usize>),
     BatchAssign(Vec<usize>, Vec<usize>),
+    SetPolicy { profile: Option<usize>, default: bool, environment: bool },
     Resolve { profile: Option<usize>, provider: usize },
     List { provider: Option<usize>, profile: Option<usize> },
     ProfileKeys(usize),
@@ -64,6 +65,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => (key.clone(), some.clone()).prop_map(|(key, profiles)| Operation::Unassign(key, profiles)),
         2 => (key.clone(), maybe).prop_map(|(key, profiles)| Operation::Replace(key, profiles)),
         2 => (vec(key, 1..4), some).prop_map(|(keys, profiles)| Operation::BatchAssign(keys, profiles)),
+        2 => (proptest::option::of(profile.clone()), any::<bool>(), any::<bool>())
+            .prop_map(|(profile, default, environment)| Operation::SetPolicy { profile, default, environment }),
         6 => (proptest::option::of(profile.clone()), provider.clone())
             .prop_map(|(profile, provider)| Operation::Resolve { profile, provider }),
         2 => (proptest::option::of(provider), proptest::option::of(profile.clone()))
@@ -77,7 +80,8 @@ async fn a_thousand_sequences_of_fifty_operations_match_the_model() {
     const WORKERS: u32 = 4;
     let given = std::env::var("RESOLUTION_MODEL_SEQUENCES").ok();
     let sequences = given.map_or(SEQUENCES, |text| text.parse().expect("RESOLUTION_MODEL_SEQUENCES is a number"));
-    let system = System::with(Setup { folder_in_memory: true, ..Setup::default() }).await;
+    let vault_environment = vec![(model::VARIABLE.to_owned(), model::ENVIRONMENT_KEY.to_owned())];
+    let system = System::with(Setup { vault_environment, folder_in_memory: true, ..Setup::default() }).await;
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
             let (keys, resolution) = (system.keys.clone(), system.resolution.clone());
@@ -245,6 +249,20 @@ impl Sequence {
                 };
                 let found = self.keys.batch_assign_profiles(request).await;
                 (self.model.batch_assign(keys, profiles), text(found.map(|r| r.into_inner().assigned_count)))
+            }
+            Operation::SetPolicy { profile, default, environment } => {
+                let request = SetFallbackPolicyRequest {
+                    organization_id,
+                    profile_id: profile.map(|n| PROFILES[n].to_owned()),
+                    allow_organization_default: Some(*default),
+                    allow_environment: Some(*environment),
+                    ..Default::default()
+                };
+                let found = self.keys.set_fallback_policy(request).await.map(|response| {
+                    let set = response.into_inner().fallback_policy.expect("a policy is returned");
+                    format!("{} {}", set.allow_organization_default, set.allow_environment)
+                });
+                (self.model.set_policy(*profile, *default, *environment), text(found))
             }
             Operation::Resolve { profile, provider } => {
                 let request = ResolveKeyRequest {

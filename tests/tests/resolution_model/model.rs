@@ -1,6 +1,6 @@
 //! The vault as a page of plain code: a list of keys, scanned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use proto::{
     keyvault::{ApiKey, api_key::State},
@@ -9,6 +9,11 @@ use proto::{
 
 pub(crate) const PROVIDERS: [Provider; 3] = [Provider::Anthropic, Provider::Openai, Provider::Gemini];
 pub(crate) const PROFILES: [&str; 4] = ["agent", "project", "research", "team"];
+
+/// The environment has a key of one provider only.
+pub(crate) const VARIABLE: &str = "ARCHESTRA_CHAT_OPENAI_API_KEY";
+pub(crate) const ENVIRONMENT_KEY: &str = "material-of-the-environment";
+const OF_ENVIRONMENT: usize = 1;
 
 /// A key of an organization without any has this id.
 const ABSENT: &str = "01900000-0000-7000-8000-000000000000";
@@ -31,6 +36,8 @@ pub(crate) struct Model {
     pub(crate) organization: String,
     keys: Vec<Key>,
     materials: usize,
+    /// What is allowed, default and environment: by the organization, or by a profile.
+    policies: HashMap<Option<usize>, (bool, bool)>,
 }
 
 /// What is compared of a key.
@@ -53,7 +60,7 @@ impl Key {
 
 impl Model {
     pub(crate) fn new(organization: String) -> Self {
-        Self { organization, keys: Vec::new(), materials: 0 }
+        Self { organization, keys: Vec::new(), materials: 0, policies: HashMap::new() }
     }
 
     pub(crate) fn next_material(&mut self) -> String {
@@ -188,12 +195,31 @@ impl Model {
         (wanted.len() * profiles.len()).to_string()
     }
 
+    pub(crate) fn set_policy(&mut self, profile: Option<usize>, default: bool, environment: bool) -> String {
+        self.policies.insert(profile, (default, environment));
+        format!("{default} {environment}")
+    }
+
+    /// What the organization and, if it is one's call, the profile allow.
+    fn allowed(&self, profile: Option<usize>) -> (bool, bool) {
+        let set = |of| self.policies.get(&of).copied().unwrap_or((true, true));
+        let (organization, own) = (set(None), set(profile));
+        (organization.0 && own.0, organization.1 && own.1)
+    }
+
     pub(crate) fn resolve(&self, profile: Option<usize>, provider: usize) -> String {
         match self.deciding(profile, provider) {
+            None if self.reaches_environment(profile, provider) => {
+                format!("{ENVIRONMENT_KEY}  v0 {:?}", Source::Environment)
+            }
             None => "FailedPrecondition NO_KEY_CONFIGURED".to_owned(),
             Some((key, _)) if !key.enabled => UNUSABLE.to_owned(),
             Some((key, source)) => format!("{} {} v{} {source:?}", key.material, key.id, key.version),
         }
+    }
+
+    fn reaches_environment(&self, profile: Option<usize>, provider: usize) -> bool {
+        provider == OF_ENVIRONMENT && self.allowed(profile).1
     }
 
     pub(crate) fn list(&self, provider: Option<usize>, profile: Option<usize>) -> String {
@@ -207,8 +233,12 @@ impl Model {
 
     pub(crate) fn profile_keys(&self, profile: usize) -> String {
         let row = |provider: usize| {
-            let (key, source) = self.deciding(Some(profile), provider)?;
-            Some(format!("{:?} {source:?} {}", PROVIDERS[provider], key.id))
+            let (id, source) = match self.deciding(Some(profile), provider) {
+                Some((key, source)) => (key.id.as_str(), source),
+                None if self.reaches_environment(Some(profile), provider) => ("", Source::Environment),
+                None => return None,
+            };
+            Some(format!("{:?} {source:?} {id}", PROVIDERS[provider]))
         };
         (0..PROVIDERS.len()).filter_map(row).collect::<Vec<_>>().join("; ")
     }
@@ -216,8 +246,10 @@ impl Model {
     fn deciding(&self, profile: Option<usize>, provider: usize) -> Option<(&Key, Source)> {
         let mut of = self.keys.iter().filter(|key| key.provider == provider && !key.deleted);
         let own = of.clone().find(|key| profile.is_some_and(|profile| key.profiles.contains(&profile)));
-        own.map(|key| (key, Source::Profile))
-            .or_else(|| of.find(|key| key.default).map(|key| (key, Source::OrganizationDefault)))
+        own.map(|key| (key, Source::Profile)).or_else(|| {
+            let default = of.find(|key| key.default && self.allowed(profile).0)?;
+            Some((default, Source::OrganizationDefault))
+        })
     }
 
     fn make_default(&mut self, n: usize) {

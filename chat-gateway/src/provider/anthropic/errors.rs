@@ -7,7 +7,7 @@
 use http::HeaderMap;
 
 use crate::provider::{
-    Rejection, RejectionKind,
+    Rejection, RejectionKind, Standing,
     rejection::{self, ErrorBody},
 };
 
@@ -42,4 +42,16 @@ fn kind_of_type(code: &str) -> RejectionKind {
         "timeout_error" => RejectionKind::Timeout,
         _ => RejectionKind::Internal,
     }
+}
+
+/// What a refusal to list the models says about the key, beyond its kind.
+pub(super) fn standing(rejection: &Rejection) -> Option<Standing> {
+    // A 400 or a 403 that is about the account and not about the request.
+    let closed = rejection.message.to_ascii_lowercase().contains("organization has been disabled");
+    if closed {
+        return Some(Standing::Rejected);
+    }
+    // Said to whole countries before the key is looked at. What a key may not do is a
+    // `permission_error`.
+    (rejection.code == "forbidden").then_some(Standing::Unknown)
 }

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::provider::{
-    Rejection, RejectionKind,
+    Rejection, RejectionKind, Standing,
     rejection::{self, ErrorBody},
 };
 
@@ -91,4 +91,14 @@ fn wait(details: &[Value]) -> Option<Duration> {
 
 fn texts<'a>(details: &'a [Value], field: &'static str) -> impl Iterator<Item = &'a str> {
     details.iter().filter_map(move |detail| detail[field].as_str())
+}
+
+/// What a refusal to list the models says about the key, beyond its kind: Google knows the key,
+/// and has closed the API to it or to its project.
+pub(super) fn standing(rejection: &Rejection) -> Option<Standing> {
+    const CLOSED: [&str; 3] = ["SERVICE_DISABLED", "CONSUMER_SUSPENDED", "CONSUMER_INVALID"];
+    let code = rejection.code.as_str();
+    // `API_KEY_SERVICE_BLOCKED`, `API_KEY_IP_ADDRESS_BLOCKED` and their like.
+    let blocked = code.starts_with("API_KEY_") && code.ends_with("_BLOCKED");
+    (blocked || CLOSED.contains(&code)).then_some(Standing::Rejected)
 }

@@ -6,7 +6,7 @@
 use http::HeaderMap;
 
 use crate::provider::{
-    Rejection, RejectionKind,
+    Rejection, RejectionKind, Reservation, Standing,
     rejection::{self, ErrorBody},
 };
 
@@ -57,4 +57,14 @@ fn kind_of_word(word: &str) -> Option<RejectionKind> {
         // Servers that imitate the API put the status there.
         _ => rejection::kind_of_status(word.parse().ok()?)?,
     })
+}
+
+/// What a refusal to list the models says about the key, beyond its kind.
+pub(super) fn standing(rejection: &Rejection) -> Option<Standing> {
+    // Of a restricted key without the scope for the list: a 403 or a 401, and a key that is valid.
+    if rejection.message.to_ascii_lowercase().contains("missing scopes") {
+        return Some(Standing::AcceptedWith(Reservation::NoList));
+    }
+    // Said to whole countries before the key is looked at.
+    (rejection.code == "unsupported_country_region_territory").then_some(Standing::Unknown)
 }

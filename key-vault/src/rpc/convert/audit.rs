@@ -7,7 +7,7 @@ use service_runtime::fields::{Check, Invalid};
 use uuid::Uuid;
 
 use super::{
-    Result, foreign_token, key_id, optional_provider, organization, page_size, page_token, profile_id, timestamp,
+    Result, key_id, optional_provider, organization, other_token, page_size, page_token, profile_id, timestamp,
 };
 use crate::{
     audit::{Decision, Filter, Order, Record},
@@ -36,7 +36,7 @@ pub(in crate::rpc) struct EventListing {
 impl EventListing {
     /// The token of the page after `after`.
     pub(in crate::rpc) fn token(&self, after: Uuid) -> String {
-        page_token::write_position(&self.query, after.as_bytes())
+        page_token::write(&self.query, after.as_bytes())
     }
 }
 
@@ -50,8 +50,8 @@ pub(in crate::rpc) fn event_listing(mut request: pb::ListAuditEventsRequest) -> 
     let after = check.take(match token.as_str() {
         "" => Ok(None),
         token => {
-            let position = page_token::read_position(&query, token);
-            position.and_then(|bytes| Uuid::from_slice(&bytes).ok()).map(Some).ok_or_else(foreign_token)
+            let position = page_token::read(&query, token);
+            position.and_then(|bytes| Uuid::from_slice(&bytes).ok()).map(Some).ok_or_else(other_token)
         }
     });
     let filter = filter(request, &mut check);
@@ -162,14 +162,14 @@ pub(in crate::rpc) fn verification(request: &pb::VerifyAuditLogRequest) -> Resul
     match request.page_token.as_str() {
         "" => Ok(Cursor::default()),
         token => {
-            let position = page_token::read_position(VERIFICATION, token);
-            position.and_then(|bytes| read_cursor(&bytes)).ok_or_else(foreign_token)
+            let position = page_token::read(VERIFICATION, token);
+            position.and_then(|bytes| read_cursor(&bytes)).ok_or_else(other_token)
         }
     }
 }
 
 pub(in crate::rpc) fn verified(verified: Verified) -> pb::VerifyAuditLogResponse {
-    let token = || page_token::write_position(VERIFICATION, &write_cursor(&verified.cursor));
+    let token = || page_token::write(VERIFICATION, &write_cursor(&verified.cursor));
     pb::VerifyAuditLogResponse {
         valid: !verified.cursor.invalid,
         event_count: verified.cursor.events,
