@@ -24,7 +24,12 @@ async fn vault() -> (Vault, TempDir) {
     let url = format!("sqlite:{}", folder.path().join("vault.db").display());
     let place = Database { url: &url, pooler: Pooler::None, migration_url: None };
     let store = Store::connect(&place).await.unwrap();
-    let upkeep = Upkeep { changes_kept: 1_000, rewrap_rows_per_second: 1, audit_kept_for: Some(KEPT_FOR) };
+    let upkeep = Upkeep {
+        changes_kept: 1_000,
+        rewrap_rows_per_second: 1,
+        usage_retention: TimeDelta::days(1),
+        audit_kept_for: Some(KEPT_FOR),
+    };
     let vault = Vault::new(store, managers, Environment::default(), upkeep);
     vault.unseal().await.unwrap();
     (vault, folder)
@@ -113,7 +118,7 @@ async fn a_long_log_is_verified_in_parts() {
 #[tokio::test]
 async fn refusals_of_one_kind_in_one_second_are_two_events() {
     let (vault, _folder) = vault().await;
-    let caller = Caller::unknown("ResolveKey", String::new(), std::time::Instant::now());
+    let caller = Caller::unknown("ResolveKey", None, String::new());
     let refused = async {
         for _ in 0..100 {
             vault.record_refusal(&caller, Some("acme"), "CALLER_UNAUTHENTICATED").await.unwrap();
