@@ -13,14 +13,10 @@ const TRACE: &str = "1af7651916cd43dd8448eb211c80319c";
 async fn the_resolutions_of_a_replica_that_is_lost_with_its_disk_are_listed_by_the_others() {
     let Some(mut replicas) = Replicas::start(Storage::Postgres, 2).await else { return };
     let key = default_key(&replicas.door(0)).await;
-    let setup = Setup {
-        vault_options: vec![
-            format!("--database-url={}", replicas.postgres().url("vault_0")),
-            format!("--keyring={}", replicas.folder().join("keyring").display()),
-        ],
-        ..Setup::default()
-    };
     let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(replicas.folder().join("keyring"), folder.path().join("keyring")).expect("a keyring");
+    let option = format!("--database-url={}", replicas.postgres().url("vault_0"));
+    let setup = Setup { vault_options: vec![option], ..Setup::default() };
     let third = start_vault(folder.path(), &setup).await.expect("a third replica");
     let door = system_tests::replicas::Door::to(&third.url());
     let mut profiles = Vec::new();

@@ -29,7 +29,7 @@ async fn vault() -> (Vault, TempDir) {
         changes_kept: 1_000,
         rewrap_rows_per_second: 1,
         audit_kept_for: Some(KEPT_FOR),
-        usage_retention: chrono::TimeDelta::days(400),
+        usage_retention: TimeDelta::days(400),
     };
     let rates = Rates { resolves_per_second: 0, mutations_per_second: 0, distinct_keys_per_minute: 0 };
     let vault = Vault::new(store, managers, Environment::default(), upkeep, rates);
