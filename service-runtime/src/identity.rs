@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     incoming::Connection,
     peer::{Authentication, Peer},
-    policy::{Policy, Role},
+    policy::{Policy, Principal, Role},
     reload::Reloading,
     tls::{ClientCertificate, ServerTls},
     token::{Token, TokenHash},
@@ -108,7 +108,7 @@ impl<R: Role> Standing<R> {
     /// Why it is not known any more who calls.
     pub fn roles(&self) -> Result<Arc<[R]>, Refusal> {
         let Some(evidence) = &self.evidence else { return Ok(Arc::clone(&self.identities.all)) };
-        self.identities.find(evidence).map(|(_, _, roles)| roles)
+        self.identities.find(evidence).map(|(principal, _)| Arc::clone(&principal.roles))
     }
 }
 
@@ -171,11 +171,12 @@ impl<R: Role> Identities<R> {
             (None, Some(certificate)) => Evidence::Certificate(Arc::clone(certificate)),
             (None, None) => return Err(Refusal::Nothing),
         };
-        let (principal, authentication, roles) = self.find(&evidence)?;
-        Ok((Peer::new(principal, authentication, connection.address), Roles(roles), standing(Some(evidence))))
+        let (principal, authentication) = self.find(&evidence)?;
+        let peer = Peer::new(Arc::clone(&principal.name), authentication, connection.address);
+        Ok((peer, Roles(Arc::clone(&principal.roles)), standing(Some(evidence))))
     }
 
-    fn find(&self, evidence: &Evidence) -> Result<(Arc<str>, Authentication, Arc<[R]>), Refusal> {
+    fn find(&self, evidence: &Evidence) -> Result<(Arc<Principal<R>>, Authentication), Refusal> {
         let (Some(policy), Some(tls)) = (&self.policy, &self.tls) else { return Err(Refusal::Nothing) };
         let policy = &policy.load().value;
         match evidence {
@@ -188,13 +189,12 @@ impl<R: Role> Identities<R> {
                 if known.expire_time <= Utc::now() {
                     return Err(Refusal::TokenExpired);
                 }
-                let principal = &known.principal;
-                Ok((Arc::clone(&principal.name), Authentication::Token(Arc::clone(id)), Arc::clone(&principal.roles)))
+                Ok((Arc::clone(&known.principal), Authentication::Token(Arc::clone(id))))
             }
             Evidence::Certificate(certificate) => {
                 let uri = certificate.uri(&tls.load())?;
                 let principal = policy.by_uri(uri).ok_or_else(|| Refusal::PrincipalUnknown { uri: Arc::clone(uri) })?;
-                Ok((Arc::clone(&principal.name), Authentication::Certificate, Arc::clone(&principal.roles)))
+                Ok((Arc::clone(principal), Authentication::Certificate))
             }
         }
     }

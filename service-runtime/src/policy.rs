@@ -195,7 +195,8 @@ impl<R: Role> Policy<R> {
 
 /// The entry of a policy for a token that was just made.
 pub fn token_entry(token: &crate::token::Token, expire_time: DateTime<Utc>) -> TokenEntry {
-    let sha256 = token.hash().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or_default();
+    let sha256 = token.hash().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xF)]).collect();
     TokenEntry { id: token.id().to_owned(), sha256, expire_time }
 }
 

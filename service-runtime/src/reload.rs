@@ -28,11 +28,14 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The contents of a set of files, in the order in which they were named. May hold keys.
 pub type Contents = [Zeroizing<Vec<u8>>];
 
+/// Makes a value of the contents, or says why it cannot be used.
+type Make<T> = dyn Fn(&Contents) -> anyhow::Result<T> + Send + Sync;
+
 /// A value that is made of files, as it is now.
 pub struct Reloading<T> {
     what: &'static str,
     files: Vec<PathBuf>,
-    make: Box<dyn Fn(&Contents) -> anyhow::Result<T> + Send + Sync>,
+    make: Box<Make<T>>,
     current: ArcSwap<Loaded<T>>,
 }
 

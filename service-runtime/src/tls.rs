@@ -171,8 +171,8 @@ impl ClientCertificate {
         let verifier = trusted.verifier.as_ref().ok_or(Refusal::CertificateUntrusted)?;
         let (leaf, between) = self.chain.split_first().ok_or(Refusal::CertificateUntrusted)?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let verified = verifier.verify_client_cert(leaf, between, UnixTime::since_unix_epoch(since));
-        verified.map(|_| ()).map_err(|_| Refusal::CertificateUntrusted)
+        let outcome = verifier.verify_client_cert(leaf, between, UnixTime::since_unix_epoch(since));
+        outcome.map(|_| ()).map_err(|_| Refusal::CertificateUntrusted)
     }
 }
 

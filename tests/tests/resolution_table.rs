@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use proto::{
     keyvault::{
-        ApiKey, CreateApiKeyRequest, ExplainResolutionRequest, KeyMaterial, ListProfileKeysRequest, ResolveKeyRequest,
-        SetFallbackPolicyRequest, UpdateApiKeyRequest, api_key::State, resolution_step::Outcome,
+        ApiKey, CreateApiKeyRequest, ExplainResolutionRequest, KeyMaterial, ListProfileKeysRequest, ProfileKey,
+        ResolutionStep, ResolveKeyRequest, SetFallbackPolicyRequest, UpdateApiKeyRequest, api_key::State,
+        resolution_step::Outcome,
     },
     types::{Provider, Source},
 };
@@ -48,6 +49,9 @@ const POLICIES: [Policy; 4] = [
     Policy { default: false, environment: false },
 ];
 const PROFILES: [&str; 4] = ["all", "never-the-default", "never-the-environment", "only-its-own"];
+
+/// The provider of the cells whose profiles are listed too: a listing asks for all providers.
+const LISTED: Provider = Provider::Openai;
 
 /// How many cells are asked for at once.
 const AT_ONCE: usize = 16;
@@ -306,11 +310,17 @@ async fn explains(system: &System, cell: &Cell, profile: &str, variable: Variabl
         };
         assert_eq!(step.detail, format!("forbidden by {by}"), "{context}");
     }
+    let decides = found.steps.iter().find(|step| matches!(step.outcome(), Outcome::Chosen | Outcome::Unusable));
+    if cell.provider == LISTED {
+        assert_eq!(listed(system, cell, profile).await, decides.map(ResolutionStep::source), "{context}");
+    }
+}
+
+/// What the listing of a profile says.
+async fn listed(system: &System, cell: &Cell, profile: &str) -> Option<Source> {
     let request = ListProfileKeysRequest { organization_id: cell.organization.clone(), profile_id: profile.to_owned() };
     let listed = system.keys.clone().list_profile_keys(request).await.expect("a listing").into_inner().profile_keys;
-    let listed = listed.iter().find(|row| row.provider() == cell.provider).map(proto::keyvault::ProfileKey::source);
-    let decides = found.steps.iter().find(|step| matches!(step.outcome(), Outcome::Chosen | Outcome::Unusable));
-    assert_eq!(listed, decides.map(proto::keyvault::ResolutionStep::source), "{context}");
+    listed.iter().find(|row| row.provider() == cell.provider).map(ProfileKey::source)
 }
 
 fn id(cell: &Cell, link: usize) -> String {
