@@ -213,8 +213,8 @@ mod tests {
         serde_json::from_str(json).expect("roles")
     }
 
-    fn chat<'a>(organization: &'a str, profile: Option<&'a str>, model: &'a str) -> Option<Chat<'a>> {
-        Some(Chat { organization, profile, model })
+    fn chat<'a>(organization: &'a str, profile: Option<&'a str>, model: &'a str) -> Chat<'a> {
+        Chat { organization, profile, model }
     }
 
     /// Set by `make generate`: write what this test otherwise compares.
@@ -251,7 +251,7 @@ mod tests {
             r#"[{"role": "caller", "organizations": ["acme"], "profiles": ["team-a"], "models": ["gpt-5", "claude-sonnet-4-5"]},
                 {"role": "caller", "organizations": ["other"], "profiles": "all", "models": "all"}]"#,
         );
-        let asked = |chat| check(&roles, "StreamChat", chat);
+        let asked = |chat| check(&roles, "StreamChat", Some(chat));
         for (chat, expected) in [
             (chat("acme", Some("team-a"), "gpt-5"), Ok(())),
             (chat("acme", Some("team-a"), " openai/gpt-5 "), Ok(())),
@@ -275,8 +275,8 @@ mod tests {
         assert_eq!(check(&roles, "CheckKey", None), Err(Denied::Method));
         assert_eq!(check(&roles, "DetectProvider", None), Ok(()));
         assert_eq!(check(&[Role::Admin {}], "DetectProvider", None), Err(Denied::Method));
-        assert_eq!(check(&[], "StreamChat", chat("acme", Some("team-a"), "gpt-5")), Err(Denied::Method));
-        assert_eq!(check(&[Role::Admin {}], "StreamChat", chat("acme", None, "gpt-5")), Err(Denied::Method));
+        assert_eq!(check(&[], "StreamChat", Some(chat("acme", Some("team-a"), "gpt-5"))), Err(Denied::Method));
+        assert_eq!(check(&[Role::Admin {}], "StreamChat", Some(chat("acme", None, "gpt-5"))), Err(Denied::Method));
     }
 
     #[test]

@@ -73,12 +73,12 @@ impl Listing {
 
     /// The token of the page after `after`.
     pub(super) fn token(&self, after: KeyId) -> String {
-        page_token::write(&self.text(), after.0.as_bytes())
+        page_token::write(self.text(), after.0.as_bytes())
     }
 
     /// Where the page starts that a token leads to.
     fn read(&self, token: &str) -> Option<KeyId> {
-        Uuid::from_slice(&page_token::read(&self.text(), token)?).ok().map(KeyId)
+        Uuid::from_slice(&page_token::read(self.text(), token)?).ok().map(KeyId)
     }
 
     /// What no other query has. No id has a line break, so the lines say which is which.

@@ -15,6 +15,7 @@ use super::{Error, REQUEST_BYTES_MAX};
 use crate::{
     fallback_policy::Policies,
     key::{KeyId, Provider, Source},
+    limits::Exceeded,
     store,
     vault::{self, OperationError, Unusable, WATCHERS_MAX},
 };
@@ -92,15 +93,7 @@ fn of_vault(error: vault::Error) -> Failure {
             ))
             .with("revision", revision)
             .with("epoch", epoch),
-        E::Limited(exceeded) => failure(Code::ResourceExhausted, Reason::RateLimited)
-            .says(format!(
-                "The caller has reached its limit of {} {}. Wait; the operator can raise it.",
-                exceeded.limit,
-                exceeded.of.replace('_', " ")
-            ))
-            .with("limit", exceeded.limit)
-            .with("of", exceeded.of)
-            .retry_after(exceeded.retry_after),
+        E::Limited(exceeded) => limited(exceeded),
         E::TooManyWatchers => failure(Code::ResourceExhausted, Reason::Overloaded)
             .says(format!("This replica serves {WATCHERS_MAX} watchers already. Try another one."))
             .with("limit", WATCHERS_MAX)
@@ -121,6 +114,18 @@ fn of_vault(error: vault::Error) -> Failure {
         E::KekUsedUp { .. } => sealed().caused_by(error),
         E::Operation(error) => of_operation(error),
     }
+}
+
+fn limited(exceeded: Exceeded) -> Failure {
+    let Exceeded { of, limit, retry_after, .. } = exceeded;
+    failure(Code::ResourceExhausted, Reason::RateLimited)
+        .says(format!(
+            "The caller has reached its limit of {limit} {}. Wait; the operator can raise it.",
+            of.replace('_', " ")
+        ))
+        .with("limit", limit)
+        .with("of", of)
+        .retry_after(retry_after)
 }
 
 fn unusable(id: KeyId, provider: Provider, source: Source, cause: &Unusable) -> Failure {
