@@ -150,6 +150,7 @@ impl Mutation {
         self.call(vault.clone()).await.map_err(Failure::from)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one method of the contract after the other")]
     async fn call(&self, mut vault: ApiKeyServiceClient<Channel>) -> Result<Done, tonic::Status> {
         let Self { organization, change, request_id, etag } = self.clone();
         let organization_id = organization;

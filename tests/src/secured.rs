@@ -5,7 +5,7 @@
 //! replace while it runs.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,6 +25,9 @@ use crate::{
     FakeProvider, Process, Setup,
     certs::{Authority, Issued, Leaf, replace},
 };
+
+/// The tokens of principals, by their names.
+pub type Tokens = BTreeMap<String, Vec<Created>>;
 
 /// The principals of a vault: their names and roles.
 pub fn vault_roles() -> Vec<(&'static str, Value)> {
@@ -58,7 +61,7 @@ pub fn uri(principal: &str) -> String {
 
 /// A policy with these principals. Each is known by its certificate, and by its tokens if
 /// it has any.
-pub fn policy(roles: &[(&str, Value)], tokens: &HashMap<String, Vec<Created>>) -> String {
+pub fn policy(roles: &[(&str, Value)], tokens: &Tokens) -> String {
     let principals: Vec<Value> = roles
         .iter()
         .map(|(name, roles)| {
@@ -123,9 +126,9 @@ pub struct Secured {
     /// Who vouches for everybody.
     pub authority: Authority,
     /// The tokens of the vault's principals.
-    pub vault_tokens: HashMap<String, Vec<Created>>,
+    pub vault_tokens: Tokens,
     /// The tokens of the gateway's principals.
-    pub gateway_tokens: HashMap<String, Vec<Created>>,
+    pub gateway_tokens: Tokens,
     folder: TempDir,
 }
 
@@ -143,7 +146,7 @@ impl Secured {
     async fn try_with(setup: Setup) -> Result<Self> {
         let folder = crate::folder(&setup)?;
         let authority = Authority::new("test");
-        let one_each = |roles: &[(&str, Value)]| -> HashMap<String, Vec<Created>> {
+        let one_each = |roles: &[(&str, Value)]| -> Tokens {
             roles.iter().map(|(name, _)| ((*name).to_owned(), vec![token(Duration::from_hours(1))])).collect()
         };
         let (vault_tokens, gateway_tokens) = (one_each(&vault_roles()), one_each(&gateway_roles()));

@@ -186,7 +186,7 @@ async fn replace_certificates(system: &Secured, current: &Arc<Mutex<Current>>, b
     replace_policies(system, round);
     {
         let mut current = current.lock().expect("no panic");
-        current.ca = bundle.to_owned();
+        bundle.clone_into(&mut current.ca);
         current.admin = leaf(&system.authority, "admin");
         current.caller = leaf(&system.authority, "team-a");
     }
@@ -207,7 +207,7 @@ async fn replace_authority(system: &mut Secured, current: &Arc<Mutex<Current>>, 
     let bundle = format!("{}{}", system.authority.pem(), next.pem());
     let seen = read_anew(system);
     replace(&system.files().ca(), &bundle);
-    current.lock().expect("no panic").ca = bundle.clone();
+    current.lock().expect("no panic").ca.clone_from(&bundle);
     have_read(system, [seen[0] + 1, seen[1] + 2]).await;
     system.authority = next;
     replace_certificates(system, current, &bundle, round).await;

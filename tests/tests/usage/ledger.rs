@@ -126,7 +126,9 @@ async fn each_bad_field_of_a_report_is_named_and_nothing_of_it_is_counted() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one ledger, asked in all ways")]
 async fn a_query_groups_filters_and_pages() {
+    use UsageDimension::{Day, Hour, Key, Model, Profile, Version};
     let mut system = System::start().await;
     let key = system.add_key(Provider::Anthropic, "sk-ant", Links::default()).await.api_key_id;
     let now = SystemTime::now();
@@ -146,7 +148,6 @@ async fn a_query_groups_filters_and_pages() {
     told(&system, report([uses, vec![outside]].concat())).await.expect("counted");
     let profiles = |rows: &[UsageRow]| rows.iter().map(|row| row.profile_id.clone()).collect::<Vec<_>>();
 
-    use UsageDimension::{Day, Hour, Key, Model, Profile, Version};
     let grouped = rows(&system, by(&[Profile])).await;
     assert_eq!(profiles(&grouped), ["", "Research", "research"], "byte by byte, on every database");
     assert_eq!(grouped.iter().map(|row| row.call_count).collect::<Vec<_>>(), [1, 1, 3]);
@@ -207,8 +208,8 @@ async fn a_query_groups_filters_and_pages() {
 
 #[tokio::test]
 async fn each_bad_field_of_a_query_is_named() {
-    let system = System::start().await;
     type Spoil = fn(&mut QueryUsageRequest);
+    let system = System::start().await;
     let cases: Vec<(&str, Spoil)> = vec![
         ("organization_id", |r| r.organization_id.clear()),
         ("start_time", |r| r.start_time = Some(Timestamp { seconds: i64::MIN, nanos: 0 })),
@@ -268,7 +269,7 @@ async fn use_is_shown_with_a_key_and_is_no_change_of_it() {
     let key = system.add_key(Provider::Anthropic, "sk-ant", Links::default()).await;
     assert_eq!((key.last_used_time, key.last_rejected_time), (None, None));
     let at = |hours_ago: u32| Some(Timestamp::from(SystemTime::now() - hours_ago * HOUR));
-    let used = |use_time, outcome: Outcome, organization_id: &str| KeyUse {
+    let call_at = |use_time, outcome: Outcome, organization_id: &str| KeyUse {
         use_time,
         outcome: outcome.into(),
         organization_id: organization_id.to_owned(),
@@ -276,15 +277,15 @@ async fn use_is_shown_with_a_key_and_is_no_change_of_it() {
     };
     let (last, rejected) = (at(2), at(3));
     let uses = vec![
-        used(rejected, Outcome::Rejected, ORGANIZATION),
-        used(last, Outcome::Complete, ORGANIZATION),
-        used(at(4), Outcome::Rejected, ORGANIZATION),
+        call_at(rejected, Outcome::Rejected, ORGANIZATION),
+        call_at(last, Outcome::Complete, ORGANIZATION),
+        call_at(at(4), Outcome::Rejected, ORGANIZATION),
         // Whoever reports for another organization says nothing of this one's key.
-        used(at(1), Outcome::Rejected, "other"),
+        call_at(at(1), Outcome::Rejected, "other"),
     ];
     told(&system, report(uses)).await.expect("counted");
     // An older one that comes later.
-    told(&system, report(vec![used(at(5), Outcome::Partial, ORGANIZATION)])).await.expect("counted");
+    told(&system, report(vec![call_at(at(5), Outcome::Partial, ORGANIZATION)])).await.expect("counted");
 
     let seconds = |time: Option<Timestamp>| time.map(|time| time.seconds);
     // Guarded by the etag of before: the use has not changed it.
@@ -301,7 +302,7 @@ async fn use_is_shown_with_a_key_and_is_no_change_of_it() {
 
     // A future time is now, and a key that is gone takes nothing with it.
     let future = Some(Timestamp::from(SystemTime::now() + 24 * HOUR));
-    told(&system, report(vec![used(future, Outcome::Complete, ORGANIZATION)])).await.expect("counted");
+    told(&system, report(vec![call_at(future, Outcome::Complete, ORGANIZATION)])).await.expect("counted");
     let key_id = key.api_key_id.clone();
     let request = proto::keyvault::GetApiKeyRequest { organization_id: ORGANIZATION.to_owned(), api_key_id: key_id };
     let shown = system.keys.get_api_key(request).await.expect("a key").into_inner().api_key.expect("a key");

@@ -85,6 +85,7 @@ fn told(row: &UsageRow) -> (Who, What) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_chats_are_counted_as_the_provider_counted_them() {
+    use UsageDimension::{Key, Model, Profile, Provider as OfProvider};
     let environment =
         [("ARCHESTRA_CHAT_OPENAI_API_KEY", OPENAI_ENVIRONMENT), ("ARCHESTRA_CHAT_GEMINI_API_KEY", GEMINI_ENVIRONMENT)];
     let vault_environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
@@ -112,7 +113,6 @@ async fn a_thousand_chats_are_counted_as_the_provider_counted_them() {
         }
     }
 
-    use UsageDimension::{Key, Model, Profile, Provider as OfProvider};
     let answer = usage(&system, by(&[Profile, Key, OfProvider, Model])).await;
     let told_rows: BTreeMap<Who, What> = answer.rows.iter().map(told).collect();
     assert_eq!(told_rows.len(), answer.rows.len());
