@@ -11,9 +11,10 @@ const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
 /// print.
 /// What a command does is said on its command line only, so that a forgotten variable
 /// deletes nothing.
-const CONNECTION_OPTIONS: [&str; 9] = [
+const CONNECTION_OPTIONS: [&str; 10] = [
     "server",
     "gateway",
+    "gateway-token-file",
     "ca",
     "client-certificate",
     "client-key",

@@ -217,6 +217,11 @@ pub fn connect(url: &str, ca: &str, who: &Who) -> Wire {
 pub struct Files<'a>(&'a Path);
 
 impl Files<'_> {
+    /// The folder that they are in, with the vault's keyring and its database if that is a file.
+    pub fn folder(&self) -> &Path {
+        self.0
+    }
+
     /// The authorities that everybody trusts.
     pub fn ca(&self) -> PathBuf {
         self.0.join("ca.pem")

@@ -46,7 +46,7 @@ pub(super) async fn before_storing(
         return Ok(());
     }
     let request = CheckKeyRequest { provider: provider.into(), material: Some(material.clone()) };
-    let answer = KeyCheckServiceClient::new(connect(&options.gateway, connection)?).check_key(request).await;
+    let answer = KeyCheckServiceClient::new(connect(options, connection)?).check_key(request).await;
     let problem = match answer {
         Ok(response) => refusal(&response.into_inner()),
         Err(status) => Some(unanswered(&options.gateway, &status)),
@@ -61,12 +61,15 @@ pub(super) async fn before_storing(
     }
 }
 
-/// Prepares a connection to a gateway, as whoever calls the vault; it is made by the first call.
-fn connect(url: &str, connection: &ConnectionOptions) -> anyhow::Result<Wire> {
+/// Prepares a connection to a gateway, with the certificate that the vault is called with; it
+/// is made by the first call. The vault's token is not shown to the process that faces the
+/// internet.
+fn connect(options: &CheckOptions, connection: &ConnectionOptions) -> anyhow::Result<Wire> {
     let tune = |endpoint: Endpoint| endpoint.connect_timeout(CONNECT_MAX).timeout(CALL_MAX);
     // A name that was given is the vault's.
-    let credentials = Credentials { server_name: None, ..connection.identity.credentials() };
-    let wire = credentials.connect("the client's identity", url, tune).context("cannot ask the gateway to check")?;
+    let token = options.gateway_token_file.clone();
+    let credentials = Credentials { token, server_name: None, ..connection.identity.credentials() };
+    let wire = credentials.connect("the client's identity", &options.gateway, tune).context("cannot ask the gateway to check")?;
     Ok(wire.load().value.clone())
 }
 

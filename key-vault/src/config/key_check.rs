@@ -1,5 +1,7 @@
 //! The options of a check before a key is stored.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use service_runtime::options;
 
@@ -18,4 +20,8 @@ pub struct CheckOptions {
     /// The chat-gateway that asks the provider. It is sent the key
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", value_parser = options::grpc_url)]
     pub gateway: String,
+
+    /// A file with the bearer token to call the gateway with. The vault's own is not sent to it
+    #[arg(long, value_name = "PATH")]
+    pub gateway_token_file: Option<PathBuf>,
 }

@@ -2,6 +2,7 @@
 //! TRACE, and is then looked for, in every form, in all that they wrote, answered and
 //! stored.
 
+mod identities;
 mod scan;
 
 use std::{fmt::Write as _, fs};
@@ -12,10 +13,11 @@ use proto::{
     keyvault::{
         ApiKey, AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest,
         CreateApiKeyRequest, DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, GetFallbackPolicyRequest,
-        GetRewrapStatusRequest, GetSealStatusRequest, KeyMaterial, ListApiKeysRequest, ListProfileKeysRequest,
-        ReplaceProfilesRequest, ResolveKeyRequest, RewrapKeyEncryptionKeysRequest, RollbackApiKeyRequest,
-        RotateApiKeyRequest, RotateKeyEncryptionKeyRequest, SetFallbackPolicyRequest, SetOrganizationDefaultRequest,
-        UnassignProfilesRequest, UpdateApiKeyRequest, WatchKeyChangesRequest, api_key::State,
+        GetRewrapStatusRequest, GetSealStatusRequest, KeyMaterial, KeyUse, ListApiKeysRequest, ListAuditEventsRequest,
+        ListProfileKeysRequest, QueryUsageRequest, ReplaceProfilesRequest, ReportKeyUseRequest, ResolveKeyRequest,
+        RewrapKeyEncryptionKeysRequest, RollbackApiKeyRequest, RotateApiKeyRequest, RotateKeyEncryptionKeyRequest,
+        SetFallbackPolicyRequest, SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest,
+        VerifyAuditLogRequest, WatchKeyChangesRequest, api_key::State, usage_service_client::UsageServiceClient,
         vault_admin_service_client::VaultAdminServiceClient,
     },
     types::Provider,
@@ -358,6 +360,25 @@ async fn operate(system: &System, heard: &mut Heard) {
     }
     let request = WatchKeyChangesRequest { from_revision: Some(1 << 40), epoch: STORED.to_owned() };
     heard.note(&system.resolution.clone().watch_key_changes(request).await.map(drop));
+    // What is on record of all that, also where a key stood for an id.
+    let events = ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
+    heard.note(&admin.list_audit_events(events.clone()).await);
+    heard.note(&admin.list_audit_events(ListAuditEventsRequest { principal: STORED.to_owned(), ..events }).await);
+    heard.note(&admin.verify_audit_log(VerifyAuditLogRequest::default()).await);
+    heard.note(&admin.verify_audit_log(VerifyAuditLogRequest { page_token: STORED.to_owned() }).await);
+    for text in [STORED, "00000000-0000-4000-8000-000000000000"] {
+        let call = KeyUse { report_id: text.to_owned(), model: "gpt-4o".to_owned(), ..Default::default() };
+        let report =
+            ReportKeyUseRequest { reporter_id: text.to_owned(), uses: vec![call], dropped_count: 0, r#final: false };
+        heard.note(&system.resolution.clone().report_key_use(report).await);
+        let mut usage = UsageServiceClient::connect(system.vault.url()).await.expect("a connection");
+        let query = QueryUsageRequest {
+            organization_id: ORGANIZATION.to_owned(),
+            page_token: text.to_owned(),
+            ..Default::default()
+        };
+        heard.note(&usage.query_usage(query).await);
+    }
 }
 
 /// Resolves for a profile and without one. Only `Debug` of the answer is heard: its
