@@ -29,10 +29,11 @@ use crate::{
 };
 
 /// How long a handshake may take. A round trip or two, unless somebody holds it open.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// Handshakes at once. Further connections wait in the system's queue.
-const HANDSHAKES_MAX: usize = 512;
+/// Handshakes at once, each of some 20 KiB. Further connections wait in the system's queue: the
+/// limit is beyond what one host opens in the time of a handshake without being noticed.
+const HANDSHAKES_MAX: usize = 2_048;
 
 /// The wait after the system refused a connection, for want of file descriptors mostly.
 const ACCEPT_WAIT: Duration = Duration::from_millis(100);
