@@ -21,6 +21,7 @@ use crate::{
     message::{Ask, Event, Finish, FinishedCall, Started},
     provider,
     upstream::{Exchange, Fault, Upstream},
+    usage::{Called, Uses},
     vault_client::VaultClient,
 };
 
@@ -35,11 +36,13 @@ const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Chats {
     vault: VaultClient,
     upstream: Arc<Upstream>,
+    uses: Arc<Uses>,
 }
 
 impl Chats {
-    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>) -> Self {
-        Self { vault, upstream }
+    /// Answers with keys of `vault`, and notes in `uses` what they are used for.
+    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>, uses: Arc<Uses>) -> Self {
+        Self { vault, upstream, uses }
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun.
@@ -60,6 +63,15 @@ impl Chats {
             .request(&detected.provider_model, &ask.chat)
             .map_err(|refused| Error::Unsupported { field: refused.field, problem: refused.problem })?;
         let key = self.vault.resolve(&ask.organization, ask.profile.as_ref(), provider, deadline).await?;
+        let call = self.uses.begin(Called {
+            organization: ask.organization.clone(),
+            profile: ask.profile.clone(),
+            provider,
+            model: detected.provider_model.clone(),
+            api_key_id: key.api_key_id.clone(),
+            version: key.version,
+            source: key.source,
+        });
         let mut attempt = Box::new(Attempt {
             provider,
             model: detected.provider_model,
@@ -68,7 +80,7 @@ impl Chats {
             request_id: String::new(),
         });
         let call_seed = Uuid::new_v4().simple().to_string();
-        match self.upstream.open(provider, outbound, &key.material, &call_seed, deadline).await {
+        match self.upstream.open(outbound, &key.material, &call_seed, deadline, call).await {
             Ok(exchange) => {
                 exchange.request_id().clone_into(&mut attempt.request_id);
                 Ok(Answer { exchange, attempt })

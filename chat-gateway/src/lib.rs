@@ -7,7 +7,8 @@
 //! 3. `key_check`: whether a provider accepts a key.
 //! 4. `provider`: what differs between providers, as pure functions.
 //! 5. `upstream`: the one place that speaks HTTP.
-//! 6. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 6. `usage`: what keys were used for, told to the vault beside the chats.
+//! 7. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -27,6 +28,7 @@ mod provider;
 mod rpc;
 mod sse;
 mod upstream;
+mod usage;
 mod vault_client;
 
 use std::sync::Arc;
@@ -40,11 +42,13 @@ pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions}
 use key_check::KeyChecks;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
+use usage::{Reporter, Uses};
 use vault_client::VaultClient;
 
 /// Serves until `stop` resolves, then drains.
 ///
-/// The vault need not run yet: chats fail with UNAVAILABLE until it does.
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does. After the last
+/// chat the vault is told what is left to tell, for some seconds at most.
 ///
 /// # Errors
 ///
@@ -59,10 +63,15 @@ pub async fn serve(
     let identities = options.server.identities()?;
     let vault = VaultClient::new(options)?;
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
-    let chats = Chats::new(vault.clone(), Arc::clone(&upstream));
+    let uses = Arc::new(Uses::default());
+    let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
+    let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
     let served = rpc::served(chats, KeyChecks::new(upstream), identities);
-    tokio::select! {
+    let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),
-    }
+        () = reporter.run() => Ok(()),
+    };
+    reporter.finish().await;
+    served
 }

@@ -18,6 +18,7 @@ use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
     provider::{self, Broken, Checked, Decoder, Outbound, Output, Provider, Rejection},
     sse,
+    usage::{Call, Outcome},
 };
 
 /// The longest event. Providers send images and signatures of several hundred KiB in
@@ -125,6 +126,24 @@ pub(crate) enum Fault {
     KeyNotSendable,
 }
 
+impl Fault {
+    /// What a call comes to that fails so before the first output.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Rejected { rejection, .. } => rejection.into(),
+            Self::NotAStream { .. } => Outcome::Failed,
+            // It had begun to answer, or took its time: it may bill.
+            Self::Unreachable(_)
+            | Self::EndedEarly
+            | Self::Malformed(_)
+            | Self::FirstEventTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::TotalTimeout
+            | Self::KeyNotSendable => Outcome::Partial,
+        }
+    }
+}
+
 /// A client of all providers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -167,7 +186,8 @@ impl Upstream {
         callers.map_or(ours, |callers| callers.min(ours))
     }
 
-    /// Sends a request and reads its answer up to the first output.
+    /// Sends a request to the provider of `call` and reads its answer up to the first output.
+    /// What comes of it is noted in `call`.
     ///
     /// # Errors
     ///
@@ -178,16 +198,16 @@ impl Upstream {
     /// Dropping the future closes the connection or resets the HTTP/2 stream.
     pub(crate) async fn open(
         &self,
-        name: Name,
         outbound: Outbound,
         key: &KeyMaterial,
         call_seed: &str,
         deadline: Instant,
+        mut call: Call,
     ) -> Result<Exchange, (Fault, String)> {
-        let provider = provider::of(name);
+        let provider = provider::of(call.provider());
         let first_output = Instant::now() + self.options.first_event_timeout;
         let response = self
-            .send(name, provider, outbound, key, deadline.min(first_output))
+            .send(outbound, key, deadline.min(first_output), &mut call)
             .await
             .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
         let request_id = request_id(provider, response.headers());
@@ -198,7 +218,9 @@ impl Upstream {
             return Err(failed(Fault::Malformed("an encoding that was not asked for")));
         }
         if !is_stream {
-            return Err(failed(refusal(provider, response, key).await));
+            let fault = refusal(provider, response, key).await;
+            call.comes_to(fault.outcome());
+            return Err(failed(fault));
         }
         let mut exchange = Exchange {
             response,
@@ -210,10 +232,14 @@ impl Upstream {
             deadline,
             body_ended: false,
             secret: Scrubber::new(key),
+            call,
         };
         match timeout_at(deadline.min(first_output), exchange.begin()).await {
             Ok(Ok(())) => Ok(exchange),
-            Ok(Err(fault)) => Err(failed(fault)),
+            Ok(Err(fault)) => {
+                exchange.call.comes_to(fault.outcome());
+                Err(failed(fault))
+            }
             Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline))),
         }
     }
@@ -273,13 +299,16 @@ impl Upstream {
 
     async fn send(
         &self,
-        name: Name,
-        provider: &dyn Provider,
         outbound: Outbound,
         key: &KeyMaterial,
         deadline: Instant,
+        call: &mut Call,
     ) -> Result<reqwest::Response, Fault> {
-        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
+        let name = call.provider();
+        let Some((header, credential)) = provider::of(name).credential(key) else {
+            call.was_not_sent();
+            return Err(Fault::KeyNotSendable);
+        };
         let mut headers = outbound.headers;
         headers.insert(header, credential);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -288,7 +317,14 @@ impl Upstream {
         let headers_max = self.options.headers_timeout;
         match timeout_at(deadline.min(Instant::now() + headers_max), response).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
+            Ok(Err(error)) => {
+                if error.is_connect() {
+                    call.was_not_sent();
+                } else {
+                    call.comes_to(Outcome::Failed);
+                }
+                Err(Fault::Unreachable(error.without_url().into()))
+            }
             Err(_) if Instant::now() >= deadline => Err(Fault::TotalTimeout),
             Err(_) => Err(Fault::FirstEventTimeout(headers_max)),
         }
@@ -307,6 +343,8 @@ pub(crate) struct Exchange {
     deadline: Instant,
     body_ended: bool,
     secret: Scrubber,
+    /// Notes what was used, also of an answer that nobody reads to its end.
+    call: Call,
 }
 
 impl Exchange {
@@ -353,8 +391,17 @@ impl Exchange {
         Ok(())
     }
 
-    /// Decodes one event that is here, or reads more.
+    /// Decodes one event that is here, or reads more, and notes what was used.
     async fn advance(&mut self) -> Result<(), Fault> {
+        let advanced = self.advance_by_one().await;
+        self.call.used(self.output.usage);
+        if self.output.finished {
+            self.call.comes_to(Outcome::Complete);
+        }
+        advanced
+    }
+
+    async fn advance_by_one(&mut self) -> Result<(), Fault> {
         let next = self.reader.next_event().map_err(|_| Fault::Malformed("an event is too large"))?;
         if let Some(data) = next {
             return match self.decoder.event(data, &mut self.output) {

@@ -1,5 +1,7 @@
 //! The gateway's side of the key-vault: asks for a key, and says why there is none.
 
+mod report;
+
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use proto::{
@@ -19,6 +21,7 @@ use crate::{
     config::ServeOptions,
     message::{KeyMaterial, Label, Provider, Source},
 };
+pub(crate) use report::ReportError;
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -33,6 +36,8 @@ pub(crate) struct ResolvedKey {
     pub(crate) material: KeyMaterial,
     /// Empty for [`Source::Environment`].
     pub(crate) api_key_id: String,
+    /// 0 for [`Source::Environment`].
+    pub(crate) version: i64,
     pub(crate) source: Source,
 }
 
@@ -143,7 +148,8 @@ impl VaultClient {
             types::Source::Unspecified => return Err(incomprehensible("a key without a source")),
         };
         let material = key.material.ok_or_else(|| incomprehensible("a key without material"))?;
-        Ok(ResolvedKey { material: KeyMaterial::new(material.api_key), api_key_id: key.api_key_id, source })
+        let material = KeyMaterial::new(material.api_key);
+        Ok(ResolvedKey { material, api_key_id: key.api_key_id, version: key.version, source })
     }
 }
 

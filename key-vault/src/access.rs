@@ -169,6 +169,13 @@ const RULES: &[(&str, &[Kind])] = &[
     ("VerifyAuditLog", &[Auditor]),
 ];
 
+/// The method of a path such as `/archestra.keyvault.v1.ApiKeyService/GetApiKey`. Empty if it
+/// is none of ours: what callers write is not recorded.
+pub(crate) fn method(path: &str) -> &'static str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    RULES.iter().map(|(method, _)| *method).find(|method| *method == name).unwrap_or_default()
+}
+
 /// What a caller's roles let it do with one method.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
@@ -214,6 +221,12 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// A caller that did not say who it is.
+    pub(crate) fn unknown(method: &'static str, address: Option<SocketAddr>, trace_id: String) -> Self {
+        let (principal, authentication) = (Arc::from(""), "none".to_owned());
+        Self { principal, authentication, address, method, trace_id, since: Instant::now() }
+    }
+
     /// The vault itself, for what it does without being asked.
     pub(crate) fn upkeep(method: &'static str) -> Self {
         Self {

@@ -4,12 +4,14 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
 //! is, 5 not available now.
 
+mod audit;
 mod key_check;
 mod keyring;
 mod material;
 mod output;
 mod policy;
 mod session;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -77,6 +79,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Audit(command) => audit::run(command).await,
+        Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
             let mut command = Cli::command_with_variables();
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());

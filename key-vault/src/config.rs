@@ -3,12 +3,16 @@
 //! Each option of `serve` and `migrate`, and each that says where a client connects, is
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
+mod audit;
 mod key_check;
+mod limits;
 mod policy;
 mod secrets_managers;
+mod usage;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use chrono::TimeDelta;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use service_runtime::{
@@ -18,15 +22,19 @@ use service_runtime::{
 use crate::{
     environment::{Environment, EnvironmentError},
     key::OrganizationId,
+    limits::Rates,
     seal::secrets_manager::TransitOptions,
     store,
     vault::Upkeep,
 };
 
+pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
 pub(crate) use key_check::CheckOptions;
+use limits::LimitOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
 use secrets_managers::SecretsManagerName;
 pub(crate) use secrets_managers::managers;
+pub(crate) use usage::{UsageDimensionName, UsageOptions, UsageOutput};
 
 const DEV_DATABASE: &str = "sqlite:var/key-vault.db";
 const DEV_KEYRING: &str = "var/keyring";
@@ -141,6 +149,11 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Show what keys were used for: calls and tokens
+    Usage(UsageOptions),
+    /// Read the audit log, and check that it is as it was written
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -185,6 +198,18 @@ pub struct ServeOptions {
     /// was promoted
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rewrap_rows_per_second: u32,
+
+    /// For how many days it is remembered what keys were used for
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(31..=36_500))]
+    pub usage_retention_days: u32,
+
+    /// How many days events of the audit log are kept. 0 keeps them for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub audit_retention_days: u32,
+
+    /// How much one principal may ask.
+    #[command(flatten)]
+    pub limits: LimitOptions,
 
     /// Where the transit engine is.
     #[command(flatten)]
@@ -249,7 +274,18 @@ impl ServeOptions {
 
     /// What is chosen about upkeep.
     pub(crate) fn upkeep(&self) -> Upkeep {
-        Upkeep { changes_kept: self.changes_kept, rewrap_rows_per_second: self.rewrap_rows_per_second }
+        Upkeep {
+            changes_kept: self.changes_kept,
+            rewrap_rows_per_second: self.rewrap_rows_per_second,
+            usage_retention: TimeDelta::days(self.usage_retention_days.into()),
+            audit_kept_for: (self.audit_retention_days > 0)
+                .then(|| Duration::from_hours(24) * self.audit_retention_days),
+        }
+    }
+
+    /// How much one principal may ask.
+    pub(crate) fn rates(&self) -> Rates {
+        self.limits.rates(self.server.dev)
     }
 
     /// The fallback keys of this process' environment.
@@ -303,12 +339,18 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
     /// Replace the key encryption key, and wrap all data keys anew
     Rotate {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Only make the new key, which every replica then learns
         #[arg(long, conflicts_with_all = ["promote", "detach"])]
         add: bool,
@@ -324,6 +366,9 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
         /// Wait until it is done
         #[arg(long)]
         follow: bool,
@@ -334,10 +379,13 @@ pub enum KeyringCommand {
         /// Which vault.
         #[command(flatten)]
         connection: ConnectionOptions,
+        /// Tables for people, JSON for programs
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
     },
 }
 
-/// Which vault to ask, and how to print.
+/// Which vault to ask, and as whom.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Client")]
 pub struct ConnectionOptions {
@@ -348,10 +396,6 @@ pub struct ConnectionOptions {
     /// Whom to trust, and as whom to call.
     #[command(flatten)]
     pub identity: ClientIdentityOptions,
-
-    /// Tables for people, JSON for programs
-    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
-    pub output: Output,
 }
 
 /// Which vault to ask, for whom, and how to print.
@@ -365,6 +409,10 @@ pub struct ClientOptions {
     /// The organization whose keys are meant
     #[arg(long, short, value_name = "ID", default_value = "default", global = true)]
     pub organization: String,
+
+    /// Tables for people, JSON for programs
+    #[arg(long, value_enum, default_value_t = Output::Table, global = true)]
+    pub output: Output,
 }
 
 /// How results are printed.

@@ -280,6 +280,10 @@ pub struct ApiKey {
     pub revision: i64,
     /// The version before, while its material is kept.
     pub previous: Option<Previous>,
+    /// When a provider was last called with it. Changes no revision.
+    pub last_used_time: Option<DateTime<Utc>>,
+    /// When a provider last refused it. Changes no revision.
+    pub last_rejected_time: Option<DateTime<Utc>>,
 }
 
 impl ApiKey {
@@ -299,7 +303,7 @@ pub struct Previous {
 }
 
 /// The step of a resolution that has a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Source {
     /// The profile's own key.
     Profile,
@@ -310,13 +314,21 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name in metadata and logs.
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Profile, Self::OrganizationDefault, Self::Environment];
+
+    /// The name in the database, in metadata, in records and in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Profile => "profile",
             Self::OrganizationDefault => "organization_default",
             Self::Environment => "environment",
         }
+    }
+
+    /// The source of a name that [`Source::name`] gave.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == name)
     }
 }
 

@@ -16,6 +16,7 @@
 //! - A disabled key is never chosen, and never replaced silently by another.
 
 mod access;
+mod audit;
 mod change;
 mod cli;
 mod config;
@@ -23,10 +24,12 @@ mod doctor;
 mod environment;
 mod fallback_policy;
 pub mod key;
+mod limits;
 mod metrics;
 mod rpc;
 mod seal;
 mod store;
+mod usage;
 mod vault;
 
 use std::{path::Path, sync::Arc};
@@ -62,7 +65,7 @@ pub async fn serve(
     }
     let identities = options.server.identities()?;
     let managers = config::managers(options)?;
-    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep()));
+    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep(), options.rates()));
     let stop = async {
         stop.await;
         vault.stop_watchers();

@@ -13,7 +13,7 @@ mod page_token;
 mod policy;
 mod usage;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use proto::keyvault::{
@@ -37,12 +37,14 @@ use service_runtime::{
     fields,
     identity::{Identities, Refusal},
     server::Served,
+    telemetry,
 };
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
+use tracing::debug;
 
 use crate::{
-    access::Role,
+    access::{self, Caller, Role},
     vault::{self, News, Vault, Watcher},
 };
 use admission::Admitted;
@@ -66,8 +68,6 @@ enum Error {
     Unknown(#[from] Refusal),
     #[error("{principal} may not call {method}")]
     NotAllowed { principal: Arc<str>, method: &'static str },
-    #[error("not yet")]
-    NotYet,
     #[error("the request is not valid")]
     Invalid(#[from] fields::Invalid),
     #[error("the call took longer than {0:?}")]
@@ -79,6 +79,7 @@ enum Error {
 /// The services of a vault.
 pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<Role> {
     let ready = vault.readiness();
+    let unknown = Arc::clone(&vault);
     let rpc = Arc::new(Rpc { vault });
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let resolution =
@@ -87,7 +88,7 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
     let admin = VaultAdminServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
         identities,
-        refuse: Arc::new(|_method, _address, refusal| failure::refused(refusal)),
+        refuse: Arc::new(move |path, address, refusal| refuse_unknown(&unknown, path, address, refusal)),
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: &[
             "archestra.keyvault.v1.ApiKeyService",
@@ -100,6 +101,15 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
         too_large: failure::too_large,
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
+}
+
+/// The answer to a caller who is not known, of which the log takes note.
+fn refuse_unknown(vault: &Vault, path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure {
+    let trace_id = telemetry::current_trace_id().unwrap_or_default();
+    let (caller, failure) = (Caller::unknown(access::method(path), address, trace_id), failure::refused(refusal));
+    debug!(address = address.map(display), method = caller.method, cause = refusal.name(), "a caller is not known");
+    vault.note_unknown(&caller, failure.reason());
+    failure
 }
 
 #[derive(Debug)]
@@ -390,9 +400,9 @@ impl Rpc {
     }
 
     async fn resolve(&self, request: Request<ResolveKeyRequest>) -> Result<ResolveKeyResponse, Error> {
-        let (_, request) = self.admit(request).await?;
+        let (Admitted { caller, .. }, request) = self.admit(request).await?;
         let ask = convert::ask(request.organization_id, request.profile_id, request.provider)?;
-        Ok(self.vault.resolve(&ask).await?.into())
+        Ok(self.vault.resolve(&caller, &ask).await?.into())
     }
 
     async fn explain(&self, request: Request<ExplainResolutionRequest>) -> Result<ExplainResolutionResponse, Error> {

@@ -92,6 +92,7 @@ pub(crate) struct Sealer {
     vault: Uuid,
     keks: BTreeMap<String, Arc<Kek>>,
     fingerprints: hmac::Key,
+    audit: AuditKey,
     random: SystemRandom,
 }
 
@@ -115,19 +116,31 @@ impl Sealer {
         let keks: BTreeMap<_, _> = keks.into_iter().map(|kek| (kek.id().to_owned(), kek.into_kek())).collect();
         let bits = open_fingerprint_key(vault, &keks, fingerprint_key)?;
         let fingerprints = hmac::Key::new(hmac::HMAC_SHA256, bits.as_slice());
-        Ok(Self { vault, keks, fingerprints, random: SystemRandom::new() })
+        let audit = AuditKey::new(vault, hmac::sign(&fingerprints, b"akv/audit-key/v1").as_ref());
+        Ok(Self { vault, keks, fingerprints, audit, random: SystemRandom::new() })
     }
 
     /// The same with further KEKs.
     pub(crate) fn with(&self, keks: impl IntoIterator<Item = CheckedKek>) -> Self {
         let mut all = self.keks.clone();
         all.extend(keks.into_iter().map(|kek| (kek.id().to_owned(), kek.into_kek())));
-        Self { vault: self.vault, keks: all, fingerprints: self.fingerprints.clone(), random: SystemRandom::new() }
+        Self {
+            vault: self.vault,
+            keks: all,
+            fingerprints: self.fingerprints.clone(),
+            audit: self.audit.clone(),
+            random: SystemRandom::new(),
+        }
     }
 
     /// The vault that it seals for.
     pub(crate) fn vault(&self) -> Uuid {
         self.vault
+    }
+
+    /// What the audit log is written and checked with.
+    pub(crate) fn audit_key(&self) -> &AuditKey {
+        &self.audit
     }
 
     /// The ids of the KEKs that it has, sorted.
@@ -259,6 +272,41 @@ impl Sealer {
         aad.add(binding.provider.name().as_bytes());
         aad.add(&binding.version.to_be_bytes());
         aad
+    }
+}
+
+/// The key of a vault's audit log: HMAC-SHA256. Derived from the key of the fingerprints, so
+/// it outlives every KEK and is the same in all replicas.
+#[derive(Clone)]
+pub(crate) struct AuditKey {
+    vault: Uuid,
+    key: hmac::Key,
+}
+
+impl AuditKey {
+    pub(crate) fn new(vault: Uuid, bits: &[u8]) -> Self {
+        Self { vault, key: hmac::Key::new(hmac::HMAC_SHA256, bits) }
+    }
+
+    /// The vault whose log it is for.
+    pub(crate) fn vault(&self) -> Uuid {
+        self.vault
+    }
+
+    /// The MAC of a message.
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.key, message).as_ref().to_vec()
+    }
+
+    /// Whether a MAC is that of a message. Takes as long for every MAC.
+    pub(crate) fn verify(&self, message: &[u8], mac: &[u8]) -> bool {
+        hmac::verify(&self.key, message, mac).is_ok()
+    }
+}
+
+impl fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditKey").field("vault", &self.vault).finish_non_exhaustive()
     }
 }
 

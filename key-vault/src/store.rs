@@ -7,6 +7,7 @@
 //! writers take turns on both databases and gives each change a revision without gaps,
 //! in the order of commits.
 
+mod audit;
 mod bounded;
 mod cause;
 mod changes;
@@ -16,6 +17,7 @@ mod keks;
 mod migration;
 mod policy;
 mod row;
+mod usage;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -41,8 +43,9 @@ use crate::{
 };
 use bounded::Bounded;
 use connection::ACQUIRE_MAX;
-use entity::{api_key, organization_default, profile_key, secret, vault_meta};
+use entity::{api_key, key_use, organization_default, profile_key, secret, vault_meta};
 
+pub(crate) use audit::AuditRows;
 pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
 pub(crate) use connection::{Place, Pooler};
@@ -86,6 +89,8 @@ type Result<T> = std::result::Result<T, Error>;
 pub(crate) struct Store {
     read: DatabaseConnection,
     write: DatabaseConnection,
+    /// What is recorded of resolutions does not wait behind changes that wait for each other.
+    audit: DatabaseConnection,
     pooler: Pooler,
     /// Keeps a second process from an SQLite file.
     _owner: Option<std::fs::File>,
@@ -102,6 +107,8 @@ pub(crate) struct Meta {
 #[derive(Debug)]
 pub(crate) struct Candidates {
     pub(crate) revision: i64,
+    /// The history that the revision counts.
+    pub(crate) epoch: Uuid,
     /// What forbids steps.
     pub(crate) policies: Policies,
     /// The profile's first, those of forbidden steps too.
@@ -207,20 +214,23 @@ impl Store {
     /// [`Tx::commit`], it leaves no trace.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         let tx = self.transaction().await?;
-        let raise = "UPDATE vault_meta SET revision = revision + 1 RETURNING revision";
+        let raise = "UPDATE vault_meta SET revision = revision + 1 \
+                     RETURNING revision, COALESCE(epoch, vault_id) AS epoch";
         let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), raise)).await?;
-        let revision = row.ok_or(Error::NotSetUp)?.try_get("", "revision")?;
-        Ok(Tx { db: tx, now: row::now(), revision, touched: BTreeSet::new() })
+        let row = row.ok_or(Error::NotSetUp)?;
+        let (revision, epoch) = (row.try_get("", "revision")?, row.try_get("", "epoch")?);
+        Ok(Tx { db: tx, now: row::now(), revision, epoch, touched: BTreeSet::new() })
     }
 
     async fn transaction(&self) -> Result<Bounded<'static>> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let tx = self.write.begin_with_options(options).await?;
-        let tx = Bounded::from(tx);
+        let tx = begin_write(&self.write).await?;
         self.begun(&tx).await?;
+        Ok(tx)
+    }
+
+    async fn audit_transaction(&self) -> Result<Bounded<'static>> {
+        let tx = begin_write(&self.audit).await?;
+        self.begun_audit(&tx).await?;
         Ok(tx)
     }
 }
@@ -231,6 +241,7 @@ pub(crate) struct Tx {
     db: Bounded<'static>,
     now: DateTime<Utc>,
     revision: i64,
+    epoch: Uuid,
     /// The keys of which a field changed.
     touched: BTreeSet<Uuid>,
 }
@@ -268,6 +279,11 @@ impl Tx {
     /// The revision of this transaction.
     pub(crate) fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The history that the revision counts.
+    pub(crate) fn epoch(&self) -> Uuid {
+        self.epoch
     }
 
     /// The time of this transaction.
@@ -360,6 +376,7 @@ impl Tx {
     pub(crate) async fn delete_key(&mut self, key: &ApiKey) -> Result<()> {
         let id = key.id.0;
         secret::Entity::delete_many().filter(secret::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
+        key_use::Entity::delete_by_id(id).exec(&self.db).await?;
         profile_key::Entity::delete_many().filter(profile_key::Column::ApiKeyId.eq(id)).exec(&self.db).await?;
         organization_default::Entity::delete_many()
             .filter(organization_default::Column::ApiKeyId.eq(id))
@@ -472,6 +489,14 @@ impl Tx {
     }
 }
 
+async fn begin_write(pool: &DatabaseConnection) -> Result<Bounded<'static>> {
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    Ok(Bounded::from(pool.begin_with_options(options).await?))
+}
+
 async fn commit(tx: Bounded<'static>) -> Result<()> {
     let Some(tx) = tx.into_transaction() else {
         return Err(Error::CommitUnknown(Cause::new("there is no transaction")));
@@ -508,7 +533,7 @@ async fn key<C: ConnectionTrait>(db: &C, organization: &OrganizationId, id: KeyI
     Ok(with_links(db, organization, row).await?.pop())
 }
 
-/// Adds to each key whether it is a default, and its profiles.
+/// Adds to each key whether it is a default, its profiles, and when it was used.
 async fn with_links<C: ConnectionTrait>(
     db: &C,
     organization: &OrganizationId,
@@ -532,6 +557,8 @@ async fn with_links<C: ConnectionTrait>(
         .await?;
     let mut previous: HashMap<Uuid, Previous> =
         kept.into_iter().map(|(id, version, keep_until)| (id, Previous { version, keep_until })).collect();
+    let used = key_use::Entity::find().filter(key_use::Column::ApiKeyId.is_in(ids.iter().copied())).all(db).await?;
+    let mut used: HashMap<Uuid, key_use::Model> = used.into_iter().map(|row| (row.api_key_id, row)).collect();
     let mut profiles: HashMap<Uuid, Vec<ProfileId>> = HashMap::new();
     let assigned = profile_key::Entity::find()
         .filter(profile_key::Column::ApiKeyId.is_in(ids))
@@ -549,7 +576,8 @@ async fn with_links<C: ConnectionTrait>(
             let mut profiles = profiles.remove(&row.api_key_id).unwrap_or_default();
             // Databases order text by their own collation; the contract says bytes.
             profiles.sort();
-            row::api_key(row, is_default, profiles, previous)
+            let used = used.remove(&row.api_key_id);
+            row::api_key(row, is_default, profiles, previous, used)
         })
         .collect()
 }

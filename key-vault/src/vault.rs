@@ -3,6 +3,7 @@
 //! Knows no transport and no SQL. Every mutation is one transaction of the store; what
 //! returns an error has changed nothing.
 
+mod audit;
 mod error;
 mod keks;
 mod mutation;
@@ -11,24 +12,28 @@ mod resolve;
 mod status;
 mod unseal;
 mod upkeep;
+mod usage;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
-use tracing::{Span, field, instrument};
+use tracing::{Span, error, field, instrument};
 use uuid::Uuid;
 
 use crate::{
+    access::Caller,
     change::ChangeKind,
     environment::{Environment, Fallback},
     key::{ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
+    limits::{Exceeded, Limits, Rates},
     metrics::Metrics,
     seal::{self, Binding, Sealer, secrets_manager::Managers},
     store::{Candidate, Candidates, Filter, Store},
 };
 
+pub(crate) use audit::{Cursor, Place, Problem, ProblemKind, Verified};
 pub(crate) use error::{Error, OperationError, Unusable};
 pub(crate) use keks::{KekStatus, RewrapState, RewrapStatus};
 pub(crate) use mutation::{Mutation, Repeatable};
@@ -37,7 +42,8 @@ pub(crate) use status::SealStatus;
 pub(crate) use upkeep::Upkeep;
 pub(crate) use watch::{News, WATCHERS_MAX, Watcher};
 
-use mutation::{Answer, begun};
+use audit::AuditLog;
+use mutation::{Affected, Answer, begun};
 use resolve::{Found, outcomes};
 
 /// How many profiles one key may have. Bounds a listing's row to about 130 KiB.
@@ -64,6 +70,7 @@ pub(crate) struct Vault {
     managers: Managers,
     environment: Environment,
     upkeep: Upkeep,
+    limits: Limits,
     /// Another one at each start.
     replica: Uuid,
     /// Nothing while the vault is sealed.
@@ -73,6 +80,7 @@ pub(crate) struct Vault {
     metrics: Metrics,
     history: watch::Shared,
     watchers: Arc<Semaphore>,
+    audit: AuditLog,
 }
 
 /// A key to be created.
@@ -134,12 +142,19 @@ pub(crate) struct ProfileKey {
 
 impl Vault {
     /// A sealed vault. Its upkeep unseals it.
-    pub(crate) fn new(store: Store, managers: Managers, environment: Environment, upkeep: Upkeep) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        managers: Managers,
+        environment: Environment,
+        upkeep: Upkeep,
+        rates: Rates,
+    ) -> Self {
         Self {
             store,
             managers,
             environment,
             upkeep,
+            limits: Limits::new(rates),
             replica: Uuid::now_v7(),
             sealer: ArcSwapOption::empty(),
             learning: keks::Learning::default(),
@@ -147,6 +162,7 @@ impl Vault {
             metrics: Metrics::default(),
             history: watch::Shared::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            audit: AuditLog::default(),
         }
     }
 
@@ -177,13 +193,15 @@ impl Vault {
             creator: work.principal().to_owned(),
             revision: work.tx.revision(),
             previous: None,
+            last_used_time: None,
+            last_rejected_time: None,
         };
         work.tx.insert_key(&key, &sealed).await?;
         if new.organization_default {
             work.tx.set_default(&key).await?;
         }
         work.tx.assign(&key, &new.profiles).await?;
-        work.finish_key(&key, ChangeKind::Created).await
+        work.finish_key(&key, ChangeKind::Created, &new.profiles).await
     }
 
     /// One key.
@@ -235,7 +253,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.update_key(id, name, state).await?;
-        work.finish_key(&key, ChangeKind::Updated).await
+        work.finish_key(&key, ChangeKind::Updated, &[]).await
     }
 
     /// Replaces a key's material, and keeps what was for a while, sealed and unused.
@@ -250,7 +268,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.replace_material(&key, material, keep_previous_for).await?;
-        work.finish_key(&key, ChangeKind::Rotated).await
+        work.finish_key(&key, ChangeKind::Rotated, &[]).await
     }
 
     /// Brings the kept previous material of a key back, as a new version.
@@ -264,7 +282,7 @@ impl Vault {
         let key = work.existing(organization, id).await?;
         let material = work.previous_material(&key).await?;
         work.replace_material(&key, &material, KEEP_PREVIOUS_FOR).await?;
-        work.finish_key(&key, ChangeKind::Rotated).await
+        work.finish_key(&key, ChangeKind::Rotated, &[]).await
     }
 
     /// Destroys a key and its links. Returns it as it was.
@@ -277,8 +295,9 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.delete_key(&key).await?;
-        let providers = [key.provider];
-        work.finish(organization, ChangeKind::Deleted, &providers, Answer::Key(Box::new(key))).await?.key()
+        let affected = [Affected::key(&key, &key.profiles)];
+        let answer = Answer::Key(Box::new(key));
+        work.finish(organization, ChangeKind::Deleted, &affected, answer).await?.key()
     }
 
     /// Makes a key the default of its provider.
@@ -291,7 +310,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.set_default(&key).await?;
-        work.finish_key(&key, ChangeKind::DefaultChanged).await
+        work.finish_key(&key, ChangeKind::DefaultChanged, &[]).await
     }
 
     /// Leaves an organization without a default of a provider. Returns which it was.
@@ -303,7 +322,8 @@ impl Vault {
     ) -> Result<Option<KeyId>, Error> {
         let mut work = begun!(self, mutation, cleared);
         let before = work.tx.clear_default(organization, provider).await?;
-        work.finish(organization, ChangeKind::DefaultChanged, &[provider], Answer::Cleared(before)).await?.cleared()
+        let affected = [Affected { key: before, ..Affected::provider(provider) }];
+        work.finish(organization, ChangeKind::DefaultChanged, &affected, Answer::Cleared(before)).await?.cleared()
     }
 
     /// Gives a key to profiles.
@@ -317,7 +337,7 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.enabled(organization, id).await?;
         work.tx.assign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &without(profiles, &key.profiles)).await
     }
 
     /// Takes a key away from profiles.
@@ -331,7 +351,8 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.tx.unassign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        let gone: Vec<_> = profiles.iter().filter(|profile| key.profiles.contains(profile)).cloned().collect();
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &gone).await
     }
 
     /// Sets the whole list of a key's profiles.
@@ -348,10 +369,11 @@ impl Vault {
         if key.state == State::Disabled && profiles.iter().any(|profile| !key.profiles.contains(profile)) {
             return Err(Error::Disabled { id, provider: key.provider });
         }
-        let gone: Vec<_> = key.profiles.iter().filter(|profile| !profiles.contains(profile)).cloned().collect();
+        let gone = without(&key.profiles, profiles);
         work.tx.unassign(&key, &gone).await?;
         work.tx.assign(&key, profiles).await?;
-        work.finish_key(&key, ChangeKind::ProfilesChanged).await
+        let affected = [gone, without(profiles, &key.profiles)].concat();
+        work.finish_key(&key, ChangeKind::ProfilesChanged, &affected).await
     }
 
     /// Gives keys of distinct providers to profiles, all or nothing. Returns how many
@@ -364,18 +386,18 @@ impl Vault {
         profiles: &[ProfileId],
     ) -> Result<usize, Error> {
         let mut work = begun!(self, mutation, assigned);
-        let mut seen: Vec<Provider> = Vec::new();
+        let mut affected: Vec<Affected> = Vec::new();
         for id in ids {
             let key = work.enabled(organization, *id).await?;
-            if seen.contains(&key.provider) {
+            if affected.iter().any(|before| before.providers.contains(&key.provider)) {
                 return Err(Error::SameProvider { provider: key.provider });
             }
-            seen.push(key.provider);
+            affected.push(Affected::key(&key, &without(profiles, &key.profiles)));
             work.tx.assign(&key, profiles).await?;
             work.after(&key).await?;
         }
-        let count = seen.len() * profiles.len();
-        work.finish(organization, ChangeKind::ProfilesChanged, &seen, Answer::Assigned(count)).await?.assigned()
+        let answer = Answer::Assigned(affected.len() * profiles.len());
+        work.finish(organization, ChangeKind::ProfilesChanged, &affected, answer).await?.assigned()
     }
 
     /// What a profile's calls would use, per provider.
@@ -400,11 +422,11 @@ impl Vault {
         Ok(found)
     }
 
-    /// Returns the key that a call should use, opened.
+    /// Returns the key that a call should use, opened, once there is a permanent record of it.
     ///
     /// # Cancel safety
     ///
-    /// Reads only. Dropping the future has no effect on the store.
+    /// Changes no key. Dropping the future may leave a record of a key that nobody was given.
     #[instrument(
         skip_all,
         fields(
@@ -415,14 +437,46 @@ impl Vault {
             keyvault.resolution.source = field::Empty,
         )
     )]
-    pub(crate) async fn resolve(&self, ask: &Ask) -> Result<ResolvedKey, Error> {
-        let key = self.examine(ask).await?.result?;
+    pub(crate) async fn resolve(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
+        if let Err(exceeded) = self.limits.resolve(&caller.principal) {
+            return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
+        }
+        let Examined { candidates, result, .. } = self.examine(ask).await?;
+        if let Ok(ResolvedKey { id: Some(id), .. }) = &result
+            && let Err(exceeded) = self.limits.release(&caller.principal, *id, caller.since)
+        {
+            return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
+        }
+        self.record_resolution(caller, ask, (candidates.epoch, candidates.revision), &result).await?;
+        let key = result?;
         let span = Span::current();
         span.record("keyvault.resolution.source", key.source.name());
         if let Some(id) = key.id {
             span.record("keyvault.key.id", field::display(id));
         }
         Ok(key)
+    }
+
+    /// Counts a change that a caller asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limited`] if it asks for too many.
+    pub(crate) async fn count_mutation(&self, caller: &Caller, organization: &str) -> Result<(), Error> {
+        let Err(exceeded) = self.limits.mutation(&caller.principal) else { return Ok(()) };
+        Err(self.limited(caller, organization, exceeded).await)
+    }
+
+    /// Records that a caller asked for too much, and says so to the operator.
+    async fn limited(&self, caller: &Caller, organization: &str, exceeded: Exceeded) -> Error {
+        if exceeded.is_news {
+            let (principal, limit) = (&caller.principal, exceeded.limit);
+            error!(%principal, limit, "a principal asks for unusually many distinct keys: is its identity stolen?");
+            self.metrics.exfiltration_alarm();
+        }
+        // The call is refused, whether the log takes it or not.
+        let _ = self.record_refusal(caller, Some(organization), "RATE_LIMITED").await;
+        Error::Limited(exceeded)
     }
 
     /// Explains what [`Vault::resolve`] does for the same question.
@@ -550,6 +604,11 @@ impl Examined<'_> {
             },
         }
     }
+}
+
+/// Those of `profiles` that are not among `others`.
+fn without(profiles: &[ProfileId], others: &[ProfileId]) -> Vec<ProfileId> {
+    profiles.iter().filter(|profile| !others.contains(profile)).cloned().collect()
 }
 
 /// About how many bytes a key takes in a listing.

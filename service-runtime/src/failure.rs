@@ -59,6 +59,11 @@ impl Failure {
         }
     }
 
+    /// The machine-readable reason.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     /// What the caller reads: what is wrong and what to do about it. Cut at 1 KiB.
     #[must_use]
     pub fn says(mut self, text: impl Into<String>) -> Self {

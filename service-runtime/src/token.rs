@@ -43,7 +43,7 @@ pub struct CreateOptions {
 }
 
 /// A token that was just made, to be shown once.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Created {
     /// The token. Nobody can show it again.
     pub token: String,

@@ -29,9 +29,19 @@ pub struct FakeProvider {
     server: JoinHandle<()>,
 }
 
+/// Chooses the answer to a request.
+struct Choice(Box<dyn Fn(&Received) -> Answer + Send + Sync>);
+
+impl std::fmt::Debug for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Choice(..)")
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
     answers: Mutex<VecDeque<Answer>>,
+    chooses: Mutex<Option<Choice>>,
     received: Mutex<Vec<Received>>,
     /// Requests whose caller left before the answer was whole.
     hung_up: watch::Sender<usize>,
@@ -56,6 +66,15 @@ impl Received {
     /// A header as text. Empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The key that it came with.
+    pub fn key(&self) -> &str {
+        let bearer = self.header("authorization").trim_start_matches("Bearer ");
+        [self.header("x-api-key"), self.header("x-goog-api-key"), bearer]
+            .into_iter()
+            .max_by_key(|key| key.len())
+            .unwrap_or_default()
     }
 
     /// The body as JSON.
@@ -148,6 +167,7 @@ impl FakeProvider {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
+            chooses: Mutex::default(),
             received: Mutex::default(),
             hung_up: watch::Sender::new(0),
             begun: watch::Sender::new(0),
@@ -169,6 +189,11 @@ impl FakeProvider {
     /// Answers every request from now on so.
     pub fn always_answers(&self, answer: Answer) {
         *self.shared.answers.lock().expect("no panic while answering") = VecDeque::from([answer]);
+    }
+
+    /// Answers every request from now on as `choose` says, which sees it first.
+    pub fn answers_by(&self, choose: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
+        *self.shared.chooses.lock().expect("no panic while answering") = Some(Choice(Box::new(choose)));
     }
 
     /// All requests so far.
@@ -225,8 +250,12 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let method = parts.method.to_string();
-    shared.received.lock().expect("no panic").push(Received { method, path, headers: parts.headers, body });
-    let answer = {
+    let received = Received { method, path, headers: parts.headers, body };
+    let chosen = shared.chooses.lock().expect("no panic").as_ref().map(|choice| choice.0(&received));
+    shared.received.lock().expect("no panic").push(received);
+    let answer = if let Some(chosen) = chosen {
+        chosen
+    } else {
         let mut answers = shared.answers.lock().expect("no panic");
         let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         next.unwrap_or_else(|| Answer::json(500, "{\"error\":{\"message\":\"no answer was set\"}}"))

@@ -8,6 +8,7 @@
 //! database on a PostgreSQL server of this process, in place of an SQLite file.
 
 pub mod answer;
+pub mod certs;
 pub mod client;
 pub mod fake_provider;
 pub mod fixtures;
@@ -17,6 +18,7 @@ pub mod openbao;
 pub mod postgres;
 mod process;
 pub mod replicas;
+pub mod secured;
 pub mod soak;
 pub mod watcher;
 
@@ -59,8 +61,21 @@ pub struct Setup {
     /// Keeps the database in memory if the machine can: for tests of many thousand writes,
     /// none of which is about what survives.
     pub folder_in_memory: bool,
+    /// Whether the services are told who they are and whom they know. Otherwise they run for
+    /// development.
+    pub secured: bool,
     /// Where the vault keeps its keys. SQLite unless the environment says otherwise.
     pub database: Storage,
+}
+
+impl Setup {
+    fn development(&self) -> Option<&'static str> {
+        (!self.secured).then_some("--dev")
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secured { "https" } else { "http" }
+    }
 }
 
 /// Where a vault keeps its keys.
@@ -248,14 +263,17 @@ fn folder(setup: &Setup) -> Result<TempDir> {
 ///
 /// Fails if it does not serve, with what it logged.
 pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
-    let mut options: Vec<OsString> = vec!["serve".into(), "--dev".into()];
+    let mut options: Vec<OsString> = vec!["serve".into()];
+    options.extend(setup.development().map(OsString::from));
     if !setup.vault_options.iter().any(|option| option.starts_with("--database-url")) {
         options.push(format!("--database-url={}", setup.database.url(folder).await).into());
     }
     options.extend(["--keyring".into(), folder.join("keyring").into()]);
     options.extend(setup.vault_options.iter().map(OsString::from));
     let until = if setup.sealed { "listening" } else { "serving" };
-    Process::start("key-vault", options, &setup.vault_environment, folder, setup.log_filter.as_deref(), until).await
+    let process =
+        Process::start("key-vault", options, &setup.vault_environment, folder, setup.log_filter.as_deref(), until);
+    Ok(process.await?.with_scheme(setup.scheme()))
 }
 
 /// Starts a gateway between a vault and providers at one URL.
@@ -264,13 +282,15 @@ pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
 ///
 /// Fails if it does not serve, with what it logged.
 pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &Setup) -> Result<Process> {
-    let mut options: Vec<OsString> = vec!["serve".into(), "--dev".into(), "--vault-url".into(), vault.into()];
+    let mut options: Vec<OsString> = vec!["serve".into(), "--vault-url".into(), vault.into()];
+    options.extend(setup.development().map(OsString::from));
     for (option, path) in [("--anthropic-base-url", "v1"), ("--openai-base-url", "v1"), ("--gemini-base-url", "v1beta")]
     {
         options.extend([option.into(), format!("{provider}/{path}").into()]);
     }
     options.extend(setup.gateway_options.iter().map(OsString::from));
-    Process::start("chat-gateway", options, &[], folder, setup.log_filter.as_deref(), "serving").await
+    let process = Process::start("chat-gateway", options, &[], folder, setup.log_filter.as_deref(), "serving");
+    Ok(process.await?.with_scheme(setup.scheme()))
 }
 
 fn channel(url: &str) -> Result<Channel> {

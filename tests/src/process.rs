@@ -25,6 +25,7 @@ const STOP_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    scheme: &'static str,
     address: String,
     log: Log,
     ended: watch::Receiver<bool>,
@@ -81,12 +82,16 @@ impl Process {
             Ok(Ok(address)) => address.clone(),
             Ok(Err(_)) | Err(_) => bail!("{service} does not serve:\n{}", log.text()),
         };
-        Ok(Self { child, address, log, ended })
+        Ok(Self { child, scheme: "http", address, log, ended })
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub(crate) fn with_scheme(self, scheme: &'static str) -> Self {
+        Self { scheme, ..self }
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`, or `https://`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// What it wrote so far, to both outputs.

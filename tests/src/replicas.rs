@@ -159,6 +159,11 @@ impl Way {
 pub struct Door(watch::Receiver<Way>);
 
 impl Door {
+    /// The way to a process that stands at one place.
+    pub fn to(url: &str) -> Self {
+        Self(watch::Sender::new(Way::to(url)).subscribe())
+    }
+
     /// A client of it.
     pub fn keys(&self) -> ApiKeyServiceClient<Channel> {
         ApiKeyServiceClient::new(self.0.borrow().channel.clone())

@@ -129,7 +129,7 @@ fn of_key(error: KeyError) -> Failure {
             .retry_after(VAULT_RETRY)
             .caused_by(cause),
         KeyError::NotRecorded(cause) => failure(Code::Unavailable, Reason::AuditUnavailable)
-            .says("The key-vault could not record that it releases a key, and did not. Try again.")
+            .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
             .caused_by(cause),
         KeyError::Limited(cause) => failure(Code::ResourceExhausted, Reason::RateLimited)

@@ -32,17 +32,19 @@ pub(super) async fn run(command: KeyringCommand) -> anyhow::Result<()> {
     match command {
         KeyringCommand::Init { path } => init(&path),
         KeyringCommand::Check { path } => check(&path),
-        KeyringCommand::Status { connection } => Operator::open(&connection)?.status().await,
-        KeyringCommand::Rotate { connection, add, promote, detach } => {
+        KeyringCommand::Status { connection, output } => Operator::open(&connection, output)?.status().await,
+        KeyringCommand::Rotate { connection, output, add, promote, detach } => {
             let step = match (add, promote) {
                 (true, _) => Step::Add,
                 (_, true) => Step::Promote,
                 _ => Step::Unspecified,
             };
-            Operator::open(&connection)?.rotate(step, !add && !detach).await
+            Operator::open(&connection, output)?.rotate(step, !add && !detach).await
         }
-        KeyringCommand::Progress { connection, follow } => Operator::open(&connection)?.progress(follow).await,
-        KeyringCommand::Migrate { connection } => Operator::open(&connection)?.migrate().await,
+        KeyringCommand::Progress { connection, output, follow } => {
+            Operator::open(&connection, output)?.progress(follow).await
+        }
+        KeyringCommand::Migrate { connection, output } => Operator::open(&connection, output)?.migrate().await,
     }
 }
 
@@ -66,9 +68,9 @@ struct Operator {
 }
 
 impl Operator {
-    fn open(options: &ConnectionOptions) -> anyhow::Result<Self> {
+    fn open(options: &ConnectionOptions, output: Output) -> anyhow::Result<Self> {
         let channel = session::connect(options, CALL_MAX)?;
-        Ok(Self { admin: VaultAdminServiceClient::new(channel), output: options.output })
+        Ok(Self { admin: VaultAdminServiceClient::new(channel), output })
     }
 
     async fn status(mut self) -> anyhow::Result<()> {

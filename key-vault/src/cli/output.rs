@@ -1,13 +1,16 @@
 //! How results and failures look: tables for people, the JSON form of protocol buffers
 //! for programs.
 
+mod audit;
+
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_types::Timestamp;
 use proto::{
     keyvault::{
         ApiKey, ExplainResolutionResponse, GetFallbackPolicyResponse, GetRewrapStatusResponse, GetSealStatusResponse,
@@ -20,27 +23,46 @@ use service_runtime::{doctor::Finding, token::Created};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+pub(super) use audit::{event, events, verification};
+
 /// As many profiles of a key as a table shows by name.
 const PROFILES_SHOWN: usize = 4;
 
 /// Prints a response as JSON, with the field names of the contract.
 pub(super) fn json<M: Message>(name: &str, message: &M) -> anyhow::Result<()> {
-    let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
-    let descriptor = pool
-        .get_message_by_name(&format!("archestra.keyvault.v1.{name}"))
-        .with_context(|| format!("the contract has no {name}"))?;
-    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
-    let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false);
+    let message = DynamicMessage::decode(descriptor(name)?, message.encode_to_vec().as_slice())?;
     let mut out = io::stdout().lock();
     let mut serializer = serde_json::Serializer::pretty(&mut out);
-    message.serialize_with_options(&mut serializer, &options)?;
+    message.serialize_with_options(&mut serializer, &as_in_the_contract())?;
     writeln!(out)?;
     Ok(())
 }
 
+/// Prints messages of one type in the same form, one a line.
+pub(super) fn messages<M: Message>(name: &str, messages: &[M]) -> anyhow::Result<()> {
+    let descriptor = descriptor(name)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for message in messages {
+        let message = DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice())?;
+        message.serialize_with_options(&mut serde_json::Serializer::new(&mut out), &as_in_the_contract())?;
+        writeln!(out)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn descriptor(name: &str) -> anyhow::Result<MessageDescriptor> {
+    let pool = DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)?;
+    let found = pool.get_message_by_name(&format!("archestra.keyvault.v1.{name}"));
+    found.with_context(|| format!("the contract has no {name}"))
+}
+
+fn as_in_the_contract() -> SerializeOptions {
+    SerializeOptions::new().use_proto_field_name(true).skip_default_fields(false)
+}
+
 /// Prints keys as a table.
 pub(super) fn keys(keys: &[ApiKey]) {
-    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "DEFAULT", "PROFILES"]);
+    let mut table = table(["ID", "PROVIDER", "NAME", "KEY", "VERSION", "STATE", "LAST USED", "DEFAULT", "PROFILES"]);
     for key in keys {
         table.add_row([
             key.api_key_id.clone(),
@@ -49,6 +71,7 @@ pub(super) fn keys(keys: &[ApiKey]) {
             if key.hint.is_empty() { "…".to_owned() } else { format!("…{}", key.hint) },
             key.version.to_string(),
             if key.state() == State::Disabled { "disabled" } else { "enabled" }.to_owned(),
+            key.last_used_time.map(day).unwrap_or_default(),
             if key.organization_default { "yes" } else { "" }.to_owned(),
             profiles(&key.profile_ids),
         ]);
@@ -216,14 +239,21 @@ pub(super) fn describe(status: &Status) -> String {
     text
 }
 
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let _ = writeln!(anstream::stdout(), "{text}");
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.into_iter().collect::<Vec<_>>());
+    table
+}
+
+fn day(time: Timestamp) -> String {
+    time.to_string().chars().take_while(|character| *character != 'T').collect()
 }
 
 fn profiles(ids: &[String]) -> String {
@@ -233,7 +263,7 @@ fn profiles(ids: &[String]) -> String {
     }
 }
 
-fn provider(provider: Provider) -> &'static str {
+pub(super) fn provider(provider: Provider) -> &'static str {
     match provider {
         Provider::Anthropic => "anthropic",
         Provider::Openai => "openai",
@@ -242,7 +272,7 @@ fn provider(provider: Provider) -> &'static str {
     }
 }
 
-fn source(source: Source) -> &'static str {
+pub(super) fn source(source: Source) -> &'static str {
     match source {
         Source::Profile => "profile",
         Source::OrganizationDefault => "organization default",

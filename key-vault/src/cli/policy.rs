@@ -28,7 +28,7 @@ struct Administrator {
 impl Administrator {
     async fn show(&mut self, profile: Option<String>) -> anyhow::Result<()> {
         let found = self.get(profile).await?;
-        match self.options.connection.output {
+        match self.options.output {
             Output::Json => output::json("GetFallbackPolicyResponse", &found),
             Output::Table => {
                 output::fallback_policy(&found);
@@ -55,7 +55,7 @@ impl Administrator {
             request.allow_environment.get_or_insert(was.allow_environment);
         }
         let set = self.keys.set_fallback_policy(request).await?.into_inner();
-        match self.options.connection.output {
+        match self.options.output {
             Output::Json => output::json("SetFallbackPolicyResponse", &set),
             Output::Table => self.show(profile).await,
         }

@@ -46,7 +46,7 @@ impl Session {
             keys: ApiKeyServiceClient::new(channel.clone()),
             resolution: KeyResolutionServiceClient::new(channel),
             organization_id: options.organization,
-            output: options.connection.output,
+            output: options.output,
             connection: options.connection,
         })
     }

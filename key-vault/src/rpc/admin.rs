@@ -12,7 +12,7 @@ use proto::keyvault::{
 use service_runtime::fields::Invalid;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, answer_within, convert};
+use super::{Error, Rpc, admission::Admitted, answer_within, convert};
 use crate::{
     seal::KekState,
     store::ReplicaRow,
@@ -77,11 +77,11 @@ impl Rpc {
         &self,
         request: Request<RotateKeyEncryptionKeyRequest>,
     ) -> Result<RotateKeyEncryptionKeyResponse, Error> {
-        let (_, request) = self.admit(request).await?;
+        let (Admitted { caller, .. }, request) = self.admit(request).await?;
         let kek = match Step::try_from(request.step) {
-            Ok(Step::Unspecified) => self.vault.rotate_kek().await?,
-            Ok(Step::Add) => self.vault.add_kek().await?,
-            Ok(Step::Promote) => self.vault.promote_kek().await?,
+            Ok(Step::Unspecified) => self.vault.rotate_kek(&caller).await?,
+            Ok(Step::Add) => self.vault.add_kek(&caller).await?,
+            Ok(Step::Promote) => self.vault.promote_kek(&caller).await?,
             Err(_) => return Err(Invalid::new("step", "must be STEP_ADD, STEP_PROMOTE or absent for both").into()),
         };
         Ok(RotateKeyEncryptionKeyResponse { key_encryption_key: Some(kek.into()) })
@@ -96,8 +96,8 @@ impl Rpc {
         &self,
         request: Request<RewrapKeyEncryptionKeysRequest>,
     ) -> Result<RewrapKeyEncryptionKeysResponse, Error> {
-        self.admit(request).await?;
-        let (rewrapped, total) = self.vault.rewrap_keks().await?;
+        let (Admitted { caller, .. }, _) = self.admit(request).await?;
+        let (rewrapped, total) = self.vault.rewrap_keks(&caller).await?;
         let count = |n| i32::try_from(n).unwrap_or(i32::MAX);
         Ok(RewrapKeyEncryptionKeysResponse { rewrapped_count: count(rewrapped), total_count: count(total) })
     }

@@ -9,9 +9,9 @@ use std::{
 
 use proto::keyvault::{
     AssignProfilesRequest, BatchAssignProfilesRequest, ClearOrganizationDefaultRequest, CreateApiKeyRequest,
-    DeleteApiKeyRequest, ExplainResolutionRequest, GetApiKeyRequest, GetFallbackPolicyRequest, GetRewrapStatusRequest,
-    GetSealStatusRequest, ListApiKeysRequest, ListAuditEventsRequest, ListProfileKeysRequest, QueryUsageRequest,
-    ReplaceProfilesRequest, ReportKeyUseRequest, ResolveKeyRequest, RewrapKeyEncryptionKeysRequest,
+    DeleteApiKeyRequest, ErrorReason, ExplainResolutionRequest, GetApiKeyRequest, GetFallbackPolicyRequest,
+    GetRewrapStatusRequest, GetSealStatusRequest, ListApiKeysRequest, ListAuditEventsRequest, ListProfileKeysRequest,
+    QueryUsageRequest, ReplaceProfilesRequest, ReportKeyUseRequest, ResolveKeyRequest, RewrapKeyEncryptionKeysRequest,
     RollbackApiKeyRequest, RotateApiKeyRequest, RotateKeyEncryptionKeyRequest, SetFallbackPolicyRequest,
     SetOrganizationDefaultRequest, UnassignProfilesRequest, UpdateApiKeyRequest, VerifyAuditLogRequest,
     WatchKeyChangesRequest,
@@ -82,8 +82,9 @@ impl Rpc {
     }
 
     /// Records that a caller may not do what it asks.
-    #[expect(clippy::unused_async, reason = "a refusal is recorded before it is answered")]
-    async fn refuse(&self, caller: &Caller, _organization: Option<&str>) -> Error {
+    async fn refuse(&self, caller: &Caller, organization: Option<&str>) -> Error {
+        // The call is refused, whether the log takes it or not.
+        let _ = self.vault.record_refusal(caller, organization, ErrorReason::CallerNotAllowed.wire_name()).await;
         Error::NotAllowed { principal: Arc::clone(&caller.principal), method: caller.method }
     }
 }

@@ -1,6 +1,9 @@
 //! Messages to domain types and back: the only place that sees both, and the only one
 //! that refuses a message for what stands in it.
 
+mod audit;
+mod usage;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
@@ -8,7 +11,7 @@ use proto::{keyvault as pb, types};
 use service_runtime::fields::{Check, Invalid};
 use uuid::Uuid;
 
-use super::page_token::{self, Query};
+use super::page_token;
 use crate::{
     change::{Change, ChangeKind},
     key::{self, ApiKey, DisplayName, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, Source, State},
@@ -24,6 +27,9 @@ const KEEP_PREVIOUS_FOR_MAX: Duration = Duration::from_hours(720);
 
 /// As many keys as there are providers can be assigned together.
 const BATCH_KEYS_MAX: usize = 100;
+
+pub(super) use audit::{event_listing, verification, verified};
+pub(super) use usage::{key_use_report, usage_gap, usage_question, usage_row};
 
 type Result<T> = std::result::Result<T, Invalid>;
 
@@ -67,8 +73,19 @@ impl Listing {
 
     /// The token of the page after `after`.
     pub(super) fn token(&self, after: KeyId) -> String {
-        let Self { organization, provider, profile, .. } = self;
-        page_token::write(Query { organization, provider: *provider, profile: profile.as_ref() }, after)
+        page_token::write(&self.text(), after.0.as_bytes())
+    }
+
+    /// Where the page starts that a token leads to.
+    fn read(&self, token: &str) -> Option<KeyId> {
+        Uuid::from_slice(&page_token::read(&self.text(), token)?).ok().map(KeyId)
+    }
+
+    /// What no other query has. No id has a line break, so the lines say which is which.
+    fn text(&self) -> String {
+        let provider = self.provider.map_or("", Provider::name);
+        let profile = self.profile.as_ref().map_or("", ProfileId::as_str);
+        format!("keys\n{}\n{provider}\n{profile}", self.organization)
     }
 }
 
@@ -80,19 +97,20 @@ pub(super) fn listing(request: pb::ListApiKeysRequest) -> Result<Listing> {
         text if text.is_empty() => Some(None),
         text => check.take(profile_id("profile_id".to_owned(), text)).map(Some),
     };
-    let size = check.take(page_size(request.page_size));
+    let size = check.take(page_size(request.page_size, PAGE_SIZE_DEFAULT));
     let (Some(organization), Some(provider), Some(profile), Some(size)) = (organization, provider, profile, size)
     else {
         return Err(check.failed());
     };
-    let query = Query { organization: &organization, provider, profile: profile.as_ref() };
-    let after = match request.page_token.as_str() {
-        "" => None,
-        token => Some(page_token::read(query, token).ok_or_else(|| {
-            Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
-        })?),
-    };
-    Ok(Listing { organization, provider, profile, after, size })
+    let mut listing = Listing { organization, provider, profile, after: None, size };
+    if !request.page_token.is_empty() {
+        listing.after = Some(listing.read(&request.page_token).ok_or_else(other_token)?);
+    }
+    Ok(listing)
+}
+
+fn other_token() -> Invalid {
+    Invalid::new("page_token", "is not a token of this query: take it from next_page_token, unchanged")
 }
 
 /// A change of a key that was asked for.
@@ -289,9 +307,9 @@ fn material(material: Option<pb::KeyMaterial>) -> Result<KeyMaterial> {
     KeyMaterial::try_from(text).map_err(|problem| Invalid::new(path, problem))
 }
 
-fn page_size(size: i32) -> Result<usize> {
+fn page_size(size: i32, default: usize) -> Result<usize> {
     match usize::try_from(size) {
-        Ok(0) => Ok(PAGE_SIZE_DEFAULT),
+        Ok(0) => Ok(default),
         Ok(size) => Ok(size.min(PAGE_SIZE_MAX)),
         Err(_) => Err(Invalid::new("page_size", "must not be negative")),
     }
@@ -369,8 +387,8 @@ impl From<ApiKey> for pb::ApiKey {
             previous_version: key.previous.as_ref().map_or(0, |previous| previous.version),
             previous_expire_time: key.previous.map(|previous| timestamp(previous.keep_until)),
             creator: key.creator,
-            last_used_time: None,
-            last_rejected_time: None,
+            last_used_time: key.last_used_time.map(timestamp),
+            last_rejected_time: key.last_rejected_time.map(timestamp),
         }
     }
 }

@@ -32,7 +32,6 @@ impl From<Error> for Failure {
                 ))
                 .with("principal", principal)
                 .with("method", method),
-            Error::NotYet => failure(Code::Unimplemented, Reason::Unspecified),
             Error::Invalid(invalid) => invalid.failure(KEYVAULT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::TooSlow(_) => outcome_unknown().caused_by(error),
             Error::Vault(error) => of_vault(error),
@@ -93,6 +92,15 @@ fn of_vault(error: vault::Error) -> Failure {
             ))
             .with("revision", revision)
             .with("epoch", epoch),
+        E::Limited(exceeded) => failure(Code::ResourceExhausted, Reason::RateLimited)
+            .says(format!(
+                "The caller has reached its limit of {} {}. Wait; the operator can raise it.",
+                exceeded.limit,
+                exceeded.of.replace('_', " ")
+            ))
+            .with("limit", exceeded.limit)
+            .with("of", exceeded.of)
+            .retry_after(exceeded.retry_after),
         E::TooManyWatchers => failure(Code::ResourceExhausted, Reason::Overloaded)
             .says(format!("This replica serves {WATCHERS_MAX} watchers already. Try another one."))
             .with("limit", WATCHERS_MAX)
@@ -104,6 +112,10 @@ fn of_vault(error: vault::Error) -> Failure {
             .says("This replica of the vault is sealed. The operator must look; GetSealStatus says why.")
             .retry_after(STORE_RETRY)
             .caused_by(reason),
+        E::NotRecorded { .. } => failure(Code::Unavailable, Reason::AuditUnavailable)
+            .says("What was asked could not be recorded, so it was not done and no key was released. Try again.")
+            .retry_after(STORE_RETRY)
+            .caused_by(error),
         E::Store(source) => of_store(source),
         E::CannotSeal(source) => sealed().caused_by(source),
         E::KekUsedUp { .. } => sealed().caused_by(error),

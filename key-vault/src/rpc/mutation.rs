@@ -31,6 +31,7 @@ impl Rpc {
     /// line of every method that changes something.
     pub(super) async fn admit_mutation<M: Mutating>(&self, request: Request<M>) -> Result<(Mutation, M), Error> {
         let (Admitted { caller, .. }, mut message) = self.admit(request).await?;
+        self.vault.count_mutation(&caller, message.organizations().next().unwrap_or_default()).await?;
         let id = message.take_request_id();
         let request = if id.is_empty() {
             None

@@ -132,6 +132,7 @@ impl Store {
         Ok(Self {
             read: postgres::pool(&options, Role::Reader, place.pooler).await?,
             write: postgres::pool(&options, Role::Writer, place.pooler).await?,
+            audit: postgres::pool(&options, Role::Audit, place.pooler).await?,
             pooler: place.pooler,
             _owner: None,
         })
@@ -192,9 +193,18 @@ impl Store {
 
     /// Makes a new write transaction fit for what stands before the database.
     pub(super) async fn begun(&self, tx: &Bounded<'_>) -> Result<(), DbErr> {
+        self.begun_as(tx, Role::Writer).await
+    }
+
+    /// The same, for one that only records.
+    pub(super) async fn begun_audit(&self, tx: &Bounded<'_>) -> Result<(), DbErr> {
+        self.begun_as(tx, Role::Audit).await
+    }
+
+    async fn begun_as(&self, tx: &Bounded<'_>, role: Role) -> Result<(), DbErr> {
         match self.pooler {
             Pooler::None => Ok(()),
-            Pooler::Transaction => postgres::begin(tx, Role::Writer).await,
+            Pooler::Transaction => postgres::begin(tx, role).await,
         }
     }
 }

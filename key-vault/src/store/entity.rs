@@ -161,6 +161,8 @@ pub(super) mod vault_meta {
         pub(in crate::store) epoch: Option<Uuid>,
         pub(in crate::store) compacted_revision: i64,
         pub(in crate::store) kek_revision: i64,
+        /// Whether there ever was an audit log.
+        pub(in crate::store) audit_log: bool,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -242,6 +244,174 @@ pub(super) mod rewrap {
         pub(in crate::store) failed_count: i64,
         pub(in crate::store) worker: Option<Uuid>,
         pub(in crate::store) lease_until: Option<ChronoDateTimeUtc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod usage_hour {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "usage_hour")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) organization_id: String,
+        /// Hours since 1970 began.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) hour: i64,
+        /// Empty for calls without one.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) profile_id: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) provider: String,
+        /// Nil for the environment's.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) api_key_id: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) version: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) source: String,
+        #[sea_orm(primary_key, auto_increment = false, column_name = "model")]
+        pub(in crate::store) asked_for: String,
+        pub(in crate::store) call_count: i64,
+        pub(in crate::store) partial_count: i64,
+        pub(in crate::store) failed_count: i64,
+        pub(in crate::store) rejected_count: i64,
+        pub(in crate::store) input_tokens: i64,
+        pub(in crate::store) cached_input_tokens: i64,
+        pub(in crate::store) cache_write_tokens: i64,
+        pub(in crate::store) output_tokens: i64,
+        pub(in crate::store) reasoning_tokens: i64,
+        pub(in crate::store) partial_input_tokens: i64,
+        pub(in crate::store) partial_output_tokens: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod usage_report {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "usage_report")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) report_id: Uuid,
+        pub(in crate::store) create_time: ChronoDateTimeUtc,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod usage_reporter {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "usage_reporter")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) principal: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) reporter_id: Uuid,
+        pub(in crate::store) seen_time: ChronoDateTimeUtc,
+        /// Every use that ended before was reported, or dropped.
+        pub(in crate::store) complete_until: ChronoDateTimeUtc,
+        pub(in crate::store) ended: bool,
+        pub(in crate::store) dropped_count: i64,
+        /// The time in which uses were dropped. Nothing if none was.
+        pub(in crate::store) dropped_from: Option<ChronoDateTimeUtc>,
+        pub(in crate::store) dropped_until: Option<ChronoDateTimeUtc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod key_use {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "key_use")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) api_key_id: Uuid,
+        pub(in crate::store) last_used_time: Option<ChronoDateTimeUtc>,
+        pub(in crate::store) last_rejected_time: Option<ChronoDateTimeUtc>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod audit_event {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_event")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) chain_id: Uuid,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) sequence: i64,
+        pub(in crate::store) event_id: Uuid,
+        pub(in crate::store) event_time: ChronoDateTimeUtc,
+        pub(in crate::store) principal: String,
+        pub(in crate::store) authentication: String,
+        pub(in crate::store) peer_address: String,
+        pub(in crate::store) action: String,
+        pub(in crate::store) organization_id: String,
+        pub(in crate::store) profile_id: String,
+        pub(in crate::store) provider: String,
+        pub(in crate::store) api_key_id: Option<Uuid>,
+        pub(in crate::store) key_version: i64,
+        pub(in crate::store) source: String,
+        pub(in crate::store) decision: String,
+        pub(in crate::store) reason: String,
+        pub(in crate::store) epoch: Option<Uuid>,
+        pub(in crate::store) revision: i64,
+        pub(in crate::store) request_id: Option<Uuid>,
+        pub(in crate::store) trace_id: String,
+        pub(in crate::store) latency_us: i64,
+        pub(in crate::store) count: i64,
+        pub(in crate::store) profile_ids: String,
+        pub(in crate::store) mac: Vec<u8>,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub(in crate::store) enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+pub(super) mod audit_chain {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_chain")]
+    pub(in crate::store) struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub(in crate::store) chain_id: Uuid,
+        pub(in crate::store) ordinal: i64,
+        pub(in crate::store) sequence: i64,
+        pub(in crate::store) mac: Vec<u8>,
+        pub(in crate::store) floor_sequence: i64,
+        pub(in crate::store) floor_mac: Vec<u8>,
+        pub(in crate::store) chain_count: i64,
+        pub(in crate::store) seal: Vec<u8>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

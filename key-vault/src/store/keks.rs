@@ -12,7 +12,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Bounded, Error, Meta, Result, SealedVersion, Store, Tx, commit,
+    AuditRows, Bounded, Error, Meta, Result, SealedVersion, Store, Tx, commit,
     entity::{kek, replica, rewrap, secret, vault_meta},
     row,
 };
@@ -215,6 +215,11 @@ impl KekTx {
         commit(self.db).await
     }
 
+    /// What can be done to the audit log in it.
+    pub(crate) fn audit(&self) -> AuditRows<'_> {
+        AuditRows(&self.db)
+    }
+
     /// Writes what stands once in the database. False if another replica was first.
     pub(crate) async fn initialize(&self, meta: &Meta, first: &KekRecord) -> Result<bool> {
         let row = vault_meta::ActiveModel {
@@ -226,6 +231,7 @@ impl KekTx {
             epoch: Set(None),
             compacted_revision: Set(0),
             kek_revision: Set(1),
+            audit_log: Set(false),
         };
         let inserted = vault_meta::Entity::insert(row)
             .on_conflict(OnConflict::column(vault_meta::Column::Id).do_nothing().to_owned())

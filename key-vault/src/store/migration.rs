@@ -12,6 +12,8 @@
 mod m0001_keys;
 mod m0002_replicas;
 mod m0003_fallback_policy;
+mod m0004_audit;
+mod m0005_usage;
 
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_keys::Migration),
             Box::new(m0002_replicas::Migration),
             Box::new(m0003_fallback_policy::Migration),
+            Box::new(m0004_audit::Migration),
+            Box::new(m0005_usage::Migration),
         ]
     }
 }

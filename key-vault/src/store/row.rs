@@ -20,7 +20,8 @@ pub(super) fn now() -> DateTime<Utc> {
 /// policies and the revision that all of it is of: one row at least. `$1` to `$3` are
 /// understood by SQLite as by PostgreSQL.
 const CANDIDATES: &str = "\
-SELECT m.revision, link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id, \
+SELECT m.revision, COALESCE(m.epoch, m.vault_id) AS epoch, \
+  link.rank, k.api_key_id, k.state, k.version, s.payload, s.dek, s.kek_id, \
   o.allow_organization_default AS organization_allows_default, \
   o.allow_environment AS organization_allows_environment, \
   p.allow_organization_default AS profile_allows_default, \
@@ -42,6 +43,7 @@ ORDER BY link.rank";
 #[derive(FromQueryResult)]
 struct CandidateRow {
     revision: i64,
+    epoch: Uuid,
     rank: Option<i32>,
     api_key_id: Option<Uuid>,
     state: Option<String>,
@@ -84,9 +86,10 @@ pub(super) async fn candidates<C: ConnectionTrait>(
     ];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), CANDIDATES, values);
     let rows = CandidateRow::find_by_statement(statement).all(db).await?;
-    let (revision, policies) = rows.first().map(|row| (row.revision, row.policies())).ok_or(Error::NotSetUp)?;
+    let first = rows.first().ok_or(Error::NotSetUp)?;
+    let (revision, epoch, policies) = (first.revision, first.epoch, first.policies());
     let found = rows.into_iter().filter_map(|row| candidate(row).transpose()).collect::<Result<_>>()?;
-    Ok(Candidates { revision, policies, found })
+    Ok(Candidates { revision, epoch, policies, found })
 }
 
 fn candidate(row: CandidateRow) -> Result<Option<Candidate>> {
@@ -111,7 +114,10 @@ pub(super) fn api_key(
     organization_default: bool,
     profiles: Vec<ProfileId>,
     previous: Option<Previous>,
+    used: Option<entity::key_use::Model>,
 ) -> Result<ApiKey> {
+    let (last_used_time, last_rejected_time) =
+        used.map_or((None, None), |used| (used.last_used_time, used.last_rejected_time));
     Ok(ApiKey {
         id: KeyId(row.api_key_id),
         organization: organization(row.organization_id)?,
@@ -128,6 +134,8 @@ pub(super) fn api_key(
         creator: row.creator,
         revision: row.revision,
         previous,
+        last_used_time,
+        last_rejected_time,
     })
 }
 

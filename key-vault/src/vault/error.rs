@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::{
     fallback_policy::Policies,
     key::{KeyId, Provider, Source},
+    limits::Exceeded,
     seal::{self, secrets_manager},
     store,
 };
@@ -56,6 +57,9 @@ pub(crate) enum Error {
     /// The changes that a watcher asks for are not kept, or are of another history.
     #[error("the history before revision {revision} of epoch {epoch} is gone")]
     Compacted { revision: i64, epoch: Uuid },
+    /// The caller asks for too much.
+    #[error("the limit of {} {} is reached", .0.limit, .0.of)]
+    Limited(Exceeded),
     /// This replica serves as many watchers as it may.
     #[error("{} watchers are served already", super::watch::WATCHERS_MAX)]
     TooManyWatchers,
@@ -65,6 +69,9 @@ pub(crate) enum Error {
     /// Safe to retry, here or at another replica.
     #[error("the vault is sealed: {reason}")]
     Sealed { reason: String },
+    /// Safe to retry: nothing was done and no key was released.
+    #[error("what was asked could not be recorded: {cause}")]
+    NotRecorded { cause: &'static str },
     /// Safe to retry.
     #[error("the key store is unavailable")]
     Store(#[from] store::Error),
@@ -77,6 +84,18 @@ pub(crate) enum Error {
     /// Something that only the operator asks for.
     #[error(transparent)]
     Operation(#[from] OperationError),
+}
+
+impl Error {
+    /// The reason that is recorded of a resolution that failed for what the keys are. `None` for
+    /// what is not about the keys.
+    pub(super) fn decided(&self) -> Option<&'static str> {
+        match self {
+            Self::NoKey { .. } => Some("NO_KEY_CONFIGURED"),
+            Self::Unusable { .. } => Some("KEY_UNUSABLE"),
+            _ => None,
+        }
+    }
 }
 
 /// Why an operation on the key encryption keys did not happen.

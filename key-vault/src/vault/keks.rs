@@ -15,8 +15,12 @@ use tokio::{
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Error, OperationError, Vault};
+use super::{
+    Error, OperationError, Vault,
+    audit::{event, record_in},
+};
 use crate::{
+    access::Caller,
     seal::{Binding, CheckedKek, KekError, KekState, Sealer, WRAPS_MAX, secrets_manager::Context},
     store::{ReplicaRow, SealedVersion, StoredKek},
 };
@@ -117,7 +121,7 @@ impl Vault {
     }
 
     /// Makes a KEK that waits to be promoted, unless there is one.
-    pub(crate) async fn add_kek(&self) -> Result<KekStatus, Error> {
+    pub(crate) async fn add_kek(&self, caller: &Caller) -> Result<KekStatus, Error> {
         let sealer = self.sealer()?;
         if pending(self.store.keks().await?).is_none() {
             let id = format!("kek-{}", Uuid::now_v7().as_hyphenated());
@@ -127,6 +131,7 @@ impl Vault {
             // Another replica may have been first meanwhile.
             if pending(tx.keks().await?).is_none() {
                 tx.add(&record).await?;
+                record_in(tx.audit(), sealer.audit_key(), &[event(caller)]).await?;
                 tx.commit().await?;
                 info!(kek.id = record.id, "a key encryption key was added");
             }
@@ -137,7 +142,7 @@ impl Vault {
     }
 
     /// Lets the KEK that waits seal, if every live replica knows it.
-    pub(crate) async fn promote_kek(&self) -> Result<KekStatus, Error> {
+    pub(crate) async fn promote_kek(&self, caller: &Caller) -> Result<KekStatus, Error> {
         let pending = pending(self.store.keks().await?).ok_or(OperationError::NoPendingKek)?;
         let kek_id = pending.record.id;
         let replicas = self.store.replicas().await?;
@@ -156,17 +161,18 @@ impl Vault {
         let fingerprint_key = tx.fingerprint_key().await?;
         let fingerprint_key = sealer.rewrap_fingerprint_key(&kek_id, &fingerprint_key).map_err(Error::CannotSeal)?;
         tx.replace_fingerprint_key(&fingerprint_key).await?;
+        record_in(tx.audit(), sealer.audit_key(), &[event(caller)]).await?;
         tx.commit().await?;
         info!(kek.id = kek_id, "a key encryption key was promoted: data keys are wrapped anew");
         self.kek(&kek_id).await
     }
 
     /// Both steps, with a wait between them for the replicas.
-    pub(crate) async fn rotate_kek(&self) -> Result<KekStatus, Error> {
-        self.add_kek().await?;
+    pub(crate) async fn rotate_kek(&self, caller: &Caller) -> Result<KekStatus, Error> {
+        self.add_kek(caller).await?;
         let deadline = Instant::now() + DISTRIBUTION_MAX;
         loop {
-            match self.promote_kek().await {
+            match self.promote_kek(caller).await {
                 Err(Error::Operation(OperationError::KekNotDistributed { .. })) if Instant::now() < deadline => {
                     sleep(DISTRIBUTION_POLL).await;
                 }
@@ -213,7 +219,7 @@ impl Vault {
 
     /// Has the configured secrets manager wrap every KEK anew. Returns how many there were to
     /// do, and how many there are.
-    pub(crate) async fn rewrap_keks(&self) -> Result<(usize, usize), Error> {
+    pub(crate) async fn rewrap_keks(&self, caller: &Caller) -> Result<(usize, usize), Error> {
         let sealer = self.sealer()?;
         let kind = self.managers.configured().kind();
         let replicas = self.store.replicas().await?;
@@ -244,6 +250,7 @@ impl Vault {
             checked.map_err(|error| self.manager_failed(error))?;
             let tx = self.store.begin_keks().await?;
             tx.replace_wrapped(&record.id, &moved.wrapped).await?;
+            record_in(tx.audit(), sealer.audit_key(), &[event(caller)]).await?;
             tx.commit().await?;
             info!(kek.id = record.id, key_ref = moved.wrapped.key_ref, "a key encryption key was wrapped anew");
             rewrapped += 1;

@@ -9,12 +9,13 @@ use tracing::warn;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Error, PROFILES_MAX, Vault};
+use super::{Error, PROFILES_MAX, Vault, audit};
 use crate::{
     access::Caller,
+    audit::{Event, joined},
     change::ChangeKind,
     fallback_policy::FallbackPolicy,
-    key::{ApiKey, KeyId, KeyMaterial, OrganizationId, Provider, State},
+    key::{ApiKey, KeyId, KeyMaterial, OrganizationId, ProfileId, Provider, State},
     seal::{Binding, Sealed, Sealer, WRAPS_MAX, WRAPS_WARN},
     store::{self, Remembered, Tx},
 };
@@ -56,6 +57,38 @@ pub(super) enum Answer {
     Cleared(Option<KeyId>),
     Assigned(usize),
     Policy(FallbackPolicy),
+}
+
+/// What a change did to a key, as its record says.
+#[derive(Clone, Debug)]
+pub(super) struct Affected {
+    /// Whose resolutions may differ now.
+    pub(super) providers: Vec<Provider>,
+    /// The one profile that was meant, if it was one.
+    pub(super) profile: Option<ProfileId>,
+    /// `None` if no key was meant.
+    pub(super) key: Option<KeyId>,
+    pub(super) version: i64,
+    /// Those that it was given to or taken from.
+    pub(super) profiles: Vec<ProfileId>,
+}
+
+impl Affected {
+    pub(super) fn provider(provider: Provider) -> Self {
+        Self { providers: vec![provider], profile: None, key: None, version: 0, profiles: Vec::new() }
+    }
+
+    /// A key, as it is now or was before it was destroyed.
+    pub(super) fn key(key: &ApiKey, profiles: &[ProfileId]) -> Self {
+        let profiles = profiles.to_vec();
+        Self { key: Some(key.id), version: key.version, profiles, ..Self::provider(key.provider) }
+    }
+
+    /// What an organization's or a profile's resolutions may fall back to.
+    pub(super) fn policy(profile: Option<&ProfileId>) -> Self {
+        let providers = Provider::ALL.to_vec();
+        Self { providers, profile: profile.cloned(), key: None, version: 0, profiles: Vec::new() }
+    }
 }
 
 /// A change is begun, or was made before.
@@ -180,10 +213,17 @@ impl Work<'_> {
         if now.profiles.len() > PROFILES_MAX { Err(Error::TooManyProfiles { id }) } else { Ok(now) }
     }
 
-    /// Ends a change of one key, and answers with it.
-    pub(super) async fn finish_key(self, key: &ApiKey, kind: ChangeKind) -> Result<ApiKey, Error> {
+    /// Ends a change of one key, and answers with it. `profiles` are those that it was given to
+    /// or taken from.
+    pub(super) async fn finish_key(
+        self,
+        key: &ApiKey,
+        kind: ChangeKind,
+        profiles: &[ProfileId],
+    ) -> Result<ApiKey, Error> {
         let now = self.after(key).await?;
-        self.finish(&key.organization, kind, &[key.provider], Answer::Key(Box::new(now))).await?.key()
+        let affected = [Affected::key(&now, profiles)];
+        self.finish(&key.organization, kind, &affected, Answer::Key(Box::new(now))).await?.key()
     }
 
     /// Ends a change.
@@ -191,7 +231,7 @@ impl Work<'_> {
         self,
         organization: &OrganizationId,
         kind: ChangeKind,
-        providers: &[Provider],
+        affected: &[Affected],
         answer: Answer,
     ) -> Result<Answer, Error> {
         if let Some(request) = &self.mutation.request {
@@ -199,23 +239,43 @@ impl Work<'_> {
             let remembered = Remembered { digest: request.digest(&self.sealer), answer: text };
             self.tx.remember(&self.mutation.caller.principal, request.id, remembered).await?;
         }
-        let revision = self.tx.commit(organization, kind, providers).await?;
-        self.vault.committed(revision);
+        self.commit(organization, kind, affected).await?;
         Ok(answer)
     }
-}
 
-impl Work<'_> {
     /// Ends a change that nobody asked for.
     pub(super) async fn finish_silent(
         self,
         organization: &OrganizationId,
         kind: ChangeKind,
-        provider: Provider,
+        affected: &Affected,
     ) -> Result<(), Error> {
-        let revision = self.tx.commit(organization, kind, &[provider]).await?;
+        self.commit(organization, kind, std::slice::from_ref(affected)).await
+    }
+
+    async fn commit(self, organization: &OrganizationId, kind: ChangeKind, affected: &[Affected]) -> Result<(), Error> {
+        let events: Vec<_> = affected.iter().map(|affected| self.event(organization, affected)).collect();
+        audit::record_in(self.tx.audit(), self.sealer.audit_key(), &events).await?;
+        let providers: Vec<_> = affected.iter().flat_map(|affected| affected.providers.iter().copied()).collect();
+        let revision = self.tx.commit(organization, kind, &providers).await?;
         self.vault.committed(revision);
         Ok(())
+    }
+
+    fn event(&self, organization: &OrganizationId, affected: &Affected) -> Event {
+        let provider = if let [one] = affected.providers.as_slice() { one.name() } else { "" };
+        Event {
+            organization: organization.as_str().to_owned(),
+            profile: affected.profile.as_ref().map(|profile| profile.as_str().to_owned()).unwrap_or_default(),
+            provider: provider.into(),
+            key: affected.key,
+            key_version: affected.version,
+            profiles: joined(&affected.profiles),
+            epoch: Some(self.tx.epoch()),
+            revision: self.tx.revision(),
+            request: self.mutation.request.as_ref().map(|request| request.id),
+            ..audit::event(&self.mutation.caller)
+        }
     }
 }
 

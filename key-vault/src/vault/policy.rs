@@ -2,7 +2,7 @@
 
 use super::{
     Error, Mutation, Vault,
-    mutation::{Answer, begun},
+    mutation::{Affected, Answer, begun},
 };
 use crate::{
     change::ChangeKind,
@@ -23,7 +23,8 @@ impl Vault {
         let work = begun!(self, mutation, policy);
         work.tx.set_policy(organization, profile, policy).await?;
         let answer = Answer::Policy(policy);
-        work.finish(organization, ChangeKind::FallbackPolicyChanged, &Provider::ALL, answer).await?.policy()
+        let affected = [Affected::policy(profile)];
+        work.finish(organization, ChangeKind::FallbackPolicyChanged, &affected, answer).await?.policy()
     }
 
     /// What was set for an organization and, if one is named, for a profile.

@@ -78,6 +78,7 @@ impl Vault {
             return Err(UnsealError::Primaries(primaries));
         }
         let sealer = Sealer::new(meta.vault, opened, &meta.fingerprint_key).map_err(UnsealError::FingerprintKey)?;
+        self.begin_audit_log(sealer.audit_key()).await?;
         self.sealer.store(Some(Arc::new(sealer)));
         // Known to the others before it serves: nobody promotes a key past it.
         if let Err(super::Error::Store(error)) = self.report().await {

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{TimeDelta, Utc};
 use tokio::{
     join,
     time::{Instant, sleep, timeout},
@@ -15,7 +16,10 @@ use uuid::Uuid;
 
 use service_runtime::failure::Chain;
 
-use super::{Error, Mutation, Vault, mutation::Begun};
+use super::{
+    Error, Mutation, Vault,
+    mutation::{Affected, Begun},
+};
 use crate::{access::Caller, change::ChangeKind, seal::KekState};
 
 /// How often the database is asked where the history stands. A change of another replica
@@ -51,6 +55,10 @@ pub(crate) struct Upkeep {
     pub(crate) changes_kept: i64,
     /// How fast data keys are wrapped anew, at most.
     pub(crate) rewrap_rows_per_second: u32,
+    /// How long it is remembered what keys were used for.
+    pub(crate) usage_retention: TimeDelta,
+    /// How long events of the audit log are kept. For ever, unless given.
+    pub(crate) audit_kept_for: Option<Duration>,
 }
 
 impl Vault {
@@ -62,13 +70,14 @@ impl Vault {
     pub(crate) async fn look_after(self: &Arc<Self>) {
         let serving = async {
             self.unseal_at_last().await;
-            join!(self.reporting(), self.rewrapping(), self.scrubbing());
+            join!(self.recording(), self.reporting(), self.rewrapping(), self.scrubbing());
         };
         join!(serving, self.following(), self.cleaning(), self.tending());
     }
 
-    /// Takes this replica out of those that are alive.
+    /// Writes down what is only in memory, and takes this replica out of those that are alive.
     pub(crate) async fn sign_off(&self) {
+        self.record_last_refusals().await;
         if !matches!(timeout(QUESTION_MAX, self.store.sign_off(self.replica)).await, Ok(Ok(()))) {
             debug!("the replica could not sign off; it counts as alive for some seconds");
         }
@@ -166,11 +175,15 @@ impl Vault {
         self.store.forget_requests().await?;
         self.store.forget_replicas().await?;
         self.store.compact(self.upkeep.changes_kept).await?;
+        self.store.forget_reports().await?;
+        self.store.forget_usage(Utc::now() - self.upkeep.usage_retention).await?;
+        self.purge_audit().await?;
         let mutation = Mutation { caller: Caller::upkeep("DestroyPrevious"), request: None, etag: None };
         for (organization, provider, id) in self.store.expired(EXPIRED_AT_ONCE).await? {
             let Begun::Now(mut work) = self.begin(&mutation).await? else { continue };
             if work.tx.destroy_expired(id).await? {
-                work.finish_silent(&organization, ChangeKind::PreviousDestroyed, provider).await?;
+                let destroyed = Affected { key: Some(id), ..Affected::provider(provider) };
+                work.finish_silent(&organization, ChangeKind::PreviousDestroyed, &destroyed).await?;
                 info!(key.id = %id, org.id = %organization, "the previous version of a key was destroyed");
             }
         }

@@ -23,19 +23,26 @@ use url::Url;
 use super::{ACQUIRE_MAX, ConnectError, Pooler, quiet};
 use crate::store::{Bounded, Cause};
 
-/// Connections of one replica for reads. With those for writes a sixth of PostgreSQL's
-/// default limit of 100, so that five replicas fit and something is left for people.
+/// Connections of one replica for reads. With those for writes and records less than a fifth of
+/// PostgreSQL's default limit of 100, so that five replicas fit and something is left for people.
 const READERS: u32 = 12;
 
 /// Connections of one replica for writes. Writes take turns; more would only queue inside
 /// the database instead of before it.
 const WRITERS: u32 = 4;
 
+/// Connections of one replica for records of resolutions. One batch is written at a time; the
+/// other connection is for the time in which the first is given up.
+const RECORDERS: u32 = 2;
+
 /// The longest read. The slowest, a page of a listing, takes milliseconds.
 const READ_MAX: Duration = Duration::from_secs(10);
 
 /// How long a write waits for those before it, and a step of the schema for the tables.
 pub(in crate::store) const LOCK_MAX: Duration = Duration::from_secs(5);
+
+/// The same, for records of resolutions: callers wait for these.
+const RECORD_LOCK_MAX: Duration = Duration::from_secs(2);
 
 /// How long the server keeps a transaction whose vault says nothing. Between two statements
 /// there is no more than some encryption. Less than [`LOCK_MAX`], so that those behind a vault
@@ -84,6 +91,8 @@ const PARAMETERS: [&str; 18] = [
 pub(super) enum Role {
     Reader,
     Writer,
+    /// Writes records of resolutions.
+    Audit,
     /// Changes the schema. What it waits for is said in its transaction.
     Migration,
 }
@@ -93,6 +102,7 @@ impl Role {
         match self {
             Self::Reader => READERS,
             Self::Writer => WRITERS,
+            Self::Audit => RECORDERS,
             Self::Migration => 1,
         }
     }
@@ -101,12 +111,13 @@ impl Role {
     fn limits(self, set: &str) -> String {
         let statement_max = match self {
             Self::Reader => READ_MAX,
-            Self::Writer | Self::Migration => Duration::ZERO,
+            Self::Writer | Self::Audit | Self::Migration => Duration::ZERO,
         };
+        let lock_max = if self == Self::Audit { RECORD_LOCK_MAX } else { LOCK_MAX };
         format!(
             "{set} statement_timeout = {}; {set} lock_timeout = {}; {set} idle_in_transaction_session_timeout = {}",
             statement_max.as_millis(),
-            LOCK_MAX.as_millis(),
+            lock_max.as_millis(),
             SILENCE_MAX.as_millis()
         )
     }

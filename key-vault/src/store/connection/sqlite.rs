@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use sea_orm::{ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait as _, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+    sqlx::{self, Connection as _, SqliteConnection},
+};
 
 use super::{ConnectError, Pooler, quiet};
 use crate::store::{Cause, Store};
@@ -40,7 +43,7 @@ pub(super) async fn open(path: &str) -> Result<Store, ConnectError> {
     check_version(&write).await.map_err(unusable)??;
     options.max_connections(READERS).min_connections(0);
     let read = Database::connect(options).await.map_err(unusable)?;
-    Ok(Store { read, write, pooler: Pooler::None, _owner: Some(owner) })
+    Ok(Store { read, audit: write.clone(), write, pooler: Pooler::None, _owner: Some(owner) })
 }
 
 /// Opens the file to read it, beside the process that has it.
@@ -54,7 +57,7 @@ pub(super) async fn look(path: &str) -> Result<Store, ConnectError> {
     let mut options = quiet(&format!("sqlite:{path}?mode=rw"));
     options.max_connections(1);
     let read = Database::connect(options).await.map_err(unusable)?;
-    Ok(Store { write: read.clone(), read, pooler: Pooler::None, _owner: None })
+    Ok(Store { write: read.clone(), audit: read.clone(), read, pooler: Pooler::None, _owner: None })
 }
 
 /// Takes the exclusive lock beside the file, so that a second process is told instead of
@@ -92,7 +95,19 @@ fn options(url: &str) -> ConnectOptions {
             .pragma("secure_delete", "ON")
             .pragma("busy_timeout", BUSY_MAX_MS.to_string())
     });
+    options.map_sqlx_sqlite_pool_opts(|options| options.after_release(|connection, _| Box::pin(is_idle(connection))));
     options
+}
+
+/// Whether a connection that comes back has ended its transaction. One that has not is closed.
+///
+/// On a full disk SQLite rolls back by itself. The ROLLBACK that follows fails then, and sqlx
+/// would take the next transaction for a part of the one before: its COMMIT would make nothing
+/// permanent.
+async fn is_idle(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind the ROLLBACK that may still be on its way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn check_version(db: &DatabaseConnection) -> Result<Result<(), ConnectError>, DbErr> {
