@@ -69,7 +69,12 @@ pub(crate) enum KeyError {
     NotRecorded(#[source] Box<dyn StdError + Send + Sync>),
     /// The gateway asks for too much.
     #[error("the key-vault limits this gateway")]
-    Limited(#[source] Box<dyn StdError + Send + Sync>),
+    Limited {
+        /// When it may be worth trying again, if the vault said.
+        retry_after: Option<Duration>,
+        #[source]
+        cause: Box<dyn StdError + Send + Sync>,
+    },
     /// The vault cannot open keys.
     #[error("the key-vault is sealed")]
     Sealed(#[source] Box<dyn StdError + Send + Sync>),
@@ -177,7 +182,8 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
     } else if is(ErrorReason::AuditUnavailable) {
         KeyError::NotRecorded(cause(status))
     } else if is(ErrorReason::RateLimited) {
-        KeyError::Limited(cause(status))
+        let retry_after = details.retry_info().and_then(|retry| retry.retry_delay);
+        KeyError::Limited { retry_after, cause: cause(status) }
     } else if is(ErrorReason::VaultSealed) {
         KeyError::Sealed(cause(status))
     } else {

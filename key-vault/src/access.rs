@@ -221,9 +221,14 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// A caller that did not say who it is.
-    pub(crate) fn unknown(method: &'static str, address: Option<SocketAddr>, trace_id: String) -> Self {
-        let (principal, authentication) = (Arc::from(""), "none".to_owned());
+    /// A caller that is not known, for a cause of a fixed set.
+    pub(crate) fn unknown(
+        method: &'static str,
+        cause: &'static str,
+        address: Option<SocketAddr>,
+        trace_id: String,
+    ) -> Self {
+        let (principal, authentication) = (Arc::from(""), format!("none:{cause}"));
         Self { principal, authentication, address, method, trace_id, since: Instant::now() }
     }
 

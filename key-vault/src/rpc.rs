@@ -106,7 +106,8 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
 /// The answer to a caller who is not known, of which the log takes note.
 fn refuse_unknown(vault: &Vault, path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure {
     let trace_id = telemetry::current_trace_id().unwrap_or_default();
-    let (caller, failure) = (Caller::unknown(access::method(path), address, trace_id), failure::refused(refusal));
+    let caller = Caller::unknown(access::method(path), refusal.name(), address, trace_id);
+    let failure = failure::refused(refusal);
     debug!(address = address.map(display), method = caller.method, cause = refusal.name(), "a caller is not known");
     vault.note_unknown(&caller, failure.reason());
     failure

@@ -5,7 +5,9 @@
 //! them counts, and what cannot be used leaves everything as it was.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -122,14 +124,15 @@ impl<T: Send + Sync> Reloading<T> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let read = || -> io::Result<Vec<u8>> {
-        let length = std::fs::metadata(path)?.len();
-        if length > FILE_BYTES_MAX {
+    let read = || -> io::Result<Zeroizing<Vec<u8>>> {
+        let mut contents = Zeroizing::new(Vec::new());
+        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut contents)?;
+        if u64::try_from(contents.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
             return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
         }
-        std::fs::read(path)
+        Ok(contents)
     };
-    read().map(Zeroizing::new).with_context(|| format!("cannot read {}", path.display()))
+    read().with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn digests(contents: &Contents) -> Vec<[u8; SHA256_OUTPUT_LEN]> {

@@ -132,9 +132,9 @@ fn of_key(error: KeyError) -> Failure {
             .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
             .caused_by(cause),
-        KeyError::Limited(cause) => failure(Code::ResourceExhausted, Reason::RateLimited)
+        KeyError::Limited { retry_after, cause } => failure(Code::ResourceExhausted, Reason::RateLimited)
             .says("The key-vault limits this gateway: it asks for too many keys. The operator must look.")
-            .retry_after(VAULT_RETRY)
+            .retry_after(retry_after.unwrap_or(VAULT_RETRY))
             .caused_by(cause),
         KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The key-vault cannot open keys now. Nothing was sent to the provider.")

@@ -69,7 +69,9 @@ fn connect(options: &CheckOptions, connection: &ConnectionOptions) -> anyhow::Re
     // A name that was given is the vault's.
     let token = options.gateway_token_file.clone();
     let credentials = Credentials { token, server_name: None, ..connection.identity.credentials() };
-    let wire = credentials.connect("the client's identity", &options.gateway, tune).context("cannot ask the gateway to check")?;
+    let wire = credentials
+        .connect("the client's identity", &options.gateway, tune)
+        .context("cannot ask the gateway to check")?;
     Ok(wire.load().value.clone())
 }
 

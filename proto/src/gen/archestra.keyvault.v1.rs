@@ -18,7 +18,8 @@ pub struct AuditEvent {
     /// The name of the caller in the policy. Empty if it is not known.
     #[prost(string, tag = "5")]
     pub principal: ::prost::alloc::string::String,
-    /// How the caller said who it is: `certificate`, `token:ID`, `dev`, or `none`.
+    /// How the caller said who it is: `certificate`, `token:ID`, `dev`; `none:CAUSE` if it is not
+    /// known who calls; `upkeep` for what the vault does by itself.
     #[prost(string, tag = "6")]
     pub authentication: ::prost::alloc::string::String,
     /// The address that the call came from.
@@ -95,7 +96,8 @@ pub mod audit_event {
         Allowed = 1,
         /// The caller may not do it, or is not known.
         Denied = 2,
-        /// The caller may, and it was not to be done: no key, an unusable one, a conflict.
+        /// The caller may, and it was not to be done: no key, or an unusable one. Of resolutions
+        /// only.
         Failed = 3,
     }
     impl Decision {
@@ -4197,6 +4199,9 @@ pub mod key_resolution_service_client {
         /// change once, in the order of revisions and without gaps, and a heartbeat at the start
         /// and at least every five seconds. Every replica tells of every change.
         ///
+        /// A caller that is for some organizations only is told of their changes only: revisions
+        /// between them are others', and a heartbeat says up to which one nothing is missing.
+        ///
         /// The stream does not end by itself. Resume it from the revision of the last change or
         /// heartbeat that was read, with the epoch of the heartbeat. After OUT_OF_RANGE drop
         /// everything that was derived from earlier answers and watch anew, without
@@ -4330,6 +4335,9 @@ pub mod key_resolution_service_server {
         /// Streams what changes, so that a cache of resolved keys can be kept right: every
         /// change once, in the order of revisions and without gaps, and a heartbeat at the start
         /// and at least every five seconds. Every replica tells of every change.
+        ///
+        /// A caller that is for some organizations only is told of their changes only: revisions
+        /// between them are others', and a heartbeat says up to which one nothing is missing.
         ///
         /// The stream does not end by itself. Resume it from the revision of the last change or
         /// heartbeat that was read, with the epoch of the heartbeat. After OUT_OF_RANGE drop

@@ -132,7 +132,8 @@ async fn who_was_refused_is_on_record() {
         loop {
             let filter = ListAuditEventsRequest { decision: Decision::Denied.into(), ..Default::default() };
             let all = events(&system, filter).await;
-            let unknown: Vec<_> = all.into_iter().filter(|event| event.authentication == "none").collect();
+            let unknown: Vec<_> =
+                all.into_iter().filter(|event| event.authentication == "none:nothing_presented").collect();
             if unknown.iter().map(|event| event.count).sum::<i64>() == 50 {
                 return unknown;
             }

@@ -120,7 +120,7 @@ async fn a_long_log_is_verified_in_parts() {
 #[tokio::test]
 async fn refusals_of_one_kind_in_one_second_are_two_events() {
     let (vault, _folder) = vault().await;
-    let caller = Caller::unknown("ResolveKey", None, String::new());
+    let caller = Caller::unknown("ResolveKey", "nothing_presented", None, String::new());
     let refused = async {
         for _ in 0..100 {
             vault.record_refusal(&caller, Some("acme"), "CALLER_UNAUTHENTICATED").await.unwrap();

@@ -160,6 +160,8 @@ impl Writer {
         }
         let (after, macs) = before.extended(key, events);
         if !tx.audit().replace_chain(&before, &after).await? {
+            drop(tx);
+            self.look_back(store, &before).await;
             return Err(Failed::Moved);
         }
         tx.audit().insert(&before, events, macs).await?;
@@ -168,6 +170,17 @@ impl Writer {
         self.began = true;
         self.chain = Some(after);
         Ok(())
+    }
+
+    /// Says it if what is said of the chain went back: an older copy was put in its place, and a
+    /// verification alone cannot tell it from the chain as it was then.
+    async fn look_back(&self, store: &Store, before: &Chain) {
+        if let Ok(Some(now)) = store.audit_chain(before.id).await
+            && now.sequence < before.sequence
+        {
+            let (is, was) = (now.sequence, before.sequence);
+            error!(chain.id = %before.id, is, was, "events were cut from the audit log: it was put back");
+        }
     }
 
     /// The chain as the database has it, or a new one.
