@@ -1,5 +1,8 @@
 //! Whether the audit log is as it was written: chain by chain, a limited part at a time.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -8,14 +11,15 @@ use crate::{
     vault::{Error, Vault},
 };
 
-/// How many events one call looks at: some seconds' worth.
+/// How many events one call looks at.
 const EVENTS_MAX: i64 = 50_000;
+
+/// How long it looks: shorter than a caller waits, also where a database is slow and chains
+/// are many.
+const PART_MAX: Duration = Duration::from_secs(2);
 
 /// How many are read at once.
 const STEP: u64 = 1_000;
-
-/// How many chains one call begins with. Most replicas that started once have a short one.
-const CHAINS_MAX: usize = 1_000;
 
 /// How many problems one call tells of.
 const PROBLEMS_MAX: usize = 100;
@@ -75,9 +79,21 @@ pub(crate) enum ProblemKind {
 /// What a part of a chain came to.
 enum Part {
     Sound,
-    /// As many events were looked at as one call may. Where to go on.
+    /// One call may not look at more. Where to go on.
     Unfinished(Place),
     Broken(Problem),
+}
+
+/// What is left of one call.
+struct Budget {
+    events_max: i64,
+    until: Instant,
+}
+
+impl Budget {
+    fn is_spent(&self, events: i64) -> bool {
+        events >= self.events_max || Instant::now() >= self.until
+    }
 }
 
 impl Vault {
@@ -87,7 +103,8 @@ impl Vault {
         let key = sealer.audit_key();
         let (mut cursor, mut problems) = (from, Vec::new());
         let events_max = cursor.events.saturating_add(EVENTS_MAX);
-        for _ in 0..CHAINS_MAX {
+        let budget = Budget { events_max, until: Instant::now() + PART_MAX };
+        loop {
             let begun = cursor.place.take().zip(cursor.chain);
             let (chain, place) = if let Some((place, chain)) = begun {
                 (chain, Some(place))
@@ -101,22 +118,21 @@ impl Vault {
                 cursor.chain = Some(next);
                 (next, None)
             };
-            match self.verify_chain(key, chain, place, &mut cursor.events, events_max).await? {
+            match self.verify_chain(key, chain, place, &mut cursor.events, &budget).await? {
                 Part::Sound => {}
                 Part::Unfinished(place) => {
                     cursor.place = Some(place);
-                    break;
+                    return Ok(Verified { cursor, done: false, problems });
                 }
                 Part::Broken(problem) => {
                     cursor.invalid = true;
                     problems.push(problem);
                 }
             }
-            if cursor.events >= events_max || problems.len() >= PROBLEMS_MAX {
-                break;
+            if budget.is_spent(cursor.events) || problems.len() >= PROBLEMS_MAX {
+                return Ok(Verified { cursor, done: false, problems });
             }
         }
-        Ok(Verified { cursor, done: false, problems })
     }
 
     /// Looks at a chain from a place on, or from where it begins.
@@ -126,7 +142,7 @@ impl Vault {
         id: Uuid,
         from: Option<Place>,
         events: &mut i64,
-        events_max: i64,
+        budget: &Budget,
     ) -> Result<Part, Error> {
         // In this order: what is written meanwhile moves the end on before it can be read.
         let last = self.store.audit_last_sequence(id).await?;
@@ -136,9 +152,6 @@ impl Vault {
         let mut place = from.filter(|place| place.sequence >= chain.floor_sequence).unwrap_or_else(|| floor(&chain));
         while place.sequence < chain.sequence {
             let next = place.sequence + 1;
-            if *events >= events_max {
-                return Ok(Part::Unfinished(place));
-            }
             let step = self.store.audit_records(id, place.sequence, chain.sequence, STEP).await?;
             let is_there = match step.first() {
                 Some(Ok(record)) => record.sequence == next,
@@ -172,6 +185,10 @@ impl Vault {
                         return Ok(broken(ProblemKind::Altered, id, next, "the event is not as it was written"));
                     }
                 }
+            }
+            // After a step, so that every call gets on.
+            if budget.is_spent(*events) && place.sequence < chain.sequence {
+                return Ok(Part::Unfinished(place));
             }
         }
         Ok(verify_end(key, &chain, &place, last))
