@@ -146,7 +146,7 @@ async fn refusals_of_one_kind_in_one_second_are_two_events() {
     assert!((3..=5).contains(&events.len()), "{events:?}");
     for Record { event, .. } in &events {
         assert_eq!((event.decision.as_ref(), event.reason.as_ref()), ("denied", "CALLER_UNAUTHENTICATED"));
-        assert_eq!((event.principal.as_ref(), event.authentication.as_str()), ("", "none"));
+        assert_eq!((event.principal.as_ref(), event.authentication.as_str()), ("", "none:nothing_presented"));
         assert!(["acme", ""].contains(&event.organization.as_str()), "no text of the caller's choice");
     }
 }
