@@ -320,7 +320,7 @@ async fn a_vault_whose_keyring_does_not_fit_waits_and_says_why() {
         resolution.resolve_key(default_key()).await.is_ok()
     })
     .await;
-    assert_eq!(serving(&mut health).await, ServingStatus::Serving);
+    until("health follows", async || serving(&mut health).await == ServingStatus::Serving).await;
 }
 
 fn default_key() -> ResolveKeyRequest {
