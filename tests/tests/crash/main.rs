@@ -238,7 +238,8 @@ impl Client {
 
 /// The connection broke, or the vault lost its database: nothing else fails in a crash.
 fn assert_is_a_crash(failure: &Failure) {
-    let is_a_crash = failure.reason.is_empty() || failure.class() == "Unavailable STORE_UNAVAILABLE";
+    let lost_its_database = ["Unavailable STORE_UNAVAILABLE", "Unavailable AUDIT_UNAVAILABLE"];
+    let is_a_crash = failure.reason.is_empty() || lost_its_database.contains(&failure.class().as_str());
     assert!(is_a_crash && failure.code != Code::Internal, "{failure:?}");
 }
 

@@ -384,6 +384,7 @@ impl Client {
 
 /// Only what a fault explains may fail.
 fn assert_is_a_fault(failure: &Failure) {
-    let is_a_fault = failure.reason.is_empty() || failure.class() == "Unavailable STORE_UNAVAILABLE";
+    let lost_its_database = ["Unavailable STORE_UNAVAILABLE", "Unavailable AUDIT_UNAVAILABLE"];
+    let is_a_fault = failure.reason.is_empty() || lost_its_database.contains(&failure.class().as_str());
     assert!(is_a_fault && failure.code != Code::Internal, "{failure:?}");
 }

@@ -4,6 +4,7 @@ use base64::{
     Engine,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
 };
+use memchr::memmem;
 
 /// A form of a secret, and the bytes to look for.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) fn forms(secret: &str) -> Vec<Form> {
 
 /// The names of the forms of `secret` that stand in `haystack`.
 pub(crate) fn found(secret: &str, haystack: &[u8]) -> Vec<&'static str> {
-    let present = |form: &Form| haystack.windows(form.bytes.len()).any(|window| window == form.bytes);
+    let present = |form: &Form| memmem::find(haystack, &form.bytes).is_some();
     forms(secret).into_iter().filter(present).map(|form| form.name).collect()
 }
 
