@@ -41,6 +41,12 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 
 const UNAVAILABLE: &str = "Unavailable STORE_UNAVAILABLE";
 
+/// The database did not answer, or did not take the record of a resolution.
+fn assert_unavailable(status: Status) {
+    let failure = Failure::from(status);
+    assert!([UNAVAILABLE, "Unavailable AUDIT_UNAVAILABLE"].contains(&failure.class().as_str()), "{failure:?}");
+}
+
 const LOG_OF_MIGRATION: &str = "the schema of the database was brought up to date";
 
 /// The number that the vault locks while it changes the schema.
@@ -119,12 +125,12 @@ impl Vault {
                     assert_eq!(material, format!("sk-{profile}"));
                     break;
                 }
-                Err(status) => assert_eq!(Failure::from(status).class(), UNAVAILABLE),
+                Err(status) => assert_unavailable(status),
             }
             assert!(since.elapsed() < RECOVERY_MAX, "it does not resolve:\n{}", self.process.log());
         }
         while let Err(status) = self.add("after").await {
-            assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+            assert_unavailable(status);
             assert!(since.elapsed() < RECOVERY_MAX, "it does not write:\n{}", self.process.log());
         }
         since.elapsed()
@@ -423,7 +429,7 @@ async fn nothing_but_right_answers_and_unavailable_while_a_server_restarts() {
                         vault.resolve("before").await.map(|material| assert_eq!(material, "sk-before")),
                     ] {
                         if let Err(status) = outcome {
-                            assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+                            assert_unavailable(status);
                             failed += 1;
                         }
                     }
@@ -482,7 +488,7 @@ async fn a_server_without_a_free_connection_is_unavailable_within_the_limit() {
     let (read, write) = tokio::join!(vault.resolve("before"), vault.add("never"));
     let took = since.elapsed();
     for status in [read.expect_err("full"), write.map(drop).expect_err("full")] {
-        assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+        assert_unavailable(status);
     }
     assert!(took < ACQUIRE_MAX, "{took:?}");
     join_all(held.into_iter().map(|connection| async { connection.close().await.expect("closed") })).await;
@@ -518,7 +524,7 @@ async fn no_resolution_waits_behind_writes_that_wait() {
     };
     let (writes, longest) = tokio::join!(writes, reads);
     for status in writes.into_iter().map(Result::unwrap_err) {
-        assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+        assert_unavailable(status);
     }
     let took = since.elapsed();
     // One limit for a connection, and one for the lock.
@@ -552,7 +558,7 @@ async fn a_standby_is_not_used_until_it_is_promoted() {
     forwarder.lead_to(standby.port());
     let (read, write) = tokio::join!(vault.resolve("before"), vault.add("never"));
     for status in [read.expect_err("no answer of a standby"), write.map(drop).expect_err("no answer of a standby")] {
-        assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+        assert_unavailable(status);
     }
     standby.promote().await.expect("promoted");
     let recovered = vault.recovers("before").await;
@@ -576,7 +582,7 @@ async fn a_server_that_becomes_read_only_is_left_alone() {
                     Err(status) => break status,
                 }
             };
-            assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+            assert_unavailable(status);
         }
     }
     vault.recovers("before").await;
@@ -630,7 +636,7 @@ async fn a_way_that_falls_silent_is_given_up_and_made_anew() {
     let (reads, write) = tokio::join!(reads, vault.add("never"));
     let took = since.elapsed();
     for status in reads.into_iter().map(Result::unwrap_err).chain([write.map(drop).expect_err("silent")]) {
-        assert_eq!(Failure::from(status).class(), UNAVAILABLE);
+        assert_unavailable(status);
     }
     assert!(took < ACQUIRE_MAX, "{took:?}");
     forwarder.falls_silent(false);
