@@ -611,7 +611,8 @@ async fn a_write_that_a_standby_must_have_is_not_acknowledged_without_it() {
     let since = Instant::now();
     let (write, read) = tokio::join!(vault.add("unknown"), vault.resolve("before"));
     let took = since.elapsed();
-    assert_eq!(read.expect("resolutions go on"), "sk-before");
+    let refused = Failure::from(read.expect_err("its record is not where it must be"));
+    assert_eq!(refused.class(), "Unavailable AUDIT_UNAVAILABLE");
     let failure = Failure::from(write.expect_err("not acknowledged"));
     assert_eq!((failure.class().as_str(), failure.value("outcome")), (UNAVAILABLE, "unknown"));
     assert!(took < 2 * ACQUIRE_MAX, "{took:?}");
