@@ -603,9 +603,13 @@ async fn a_write_that_a_standby_must_have_is_not_acknowledged_without_it() {
     let vault = vault(folder.path(), &url).await;
     vault.add("before").await.expect("added");
     configure(&server, "synchronous_standby_names", "absent").await;
-    let waits = "SELECT 1 FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting = 'absent'";
-    while server.sql(USER, waits).await.expect("settings") == 0 {
-        tokio::task::yield_now().await;
+    // A commit waits once the server's own processes have read the setting, which is some time after a session has.
+    for n in 0.. {
+        let statement = format!("CREATE TABLE unconfirmed_{n} ()");
+        let commit = server.sql(USER, &statement);
+        if tokio::time::timeout(Duration::from_millis(500), commit).await.is_err() {
+            break;
+        }
     }
 
     let since = Instant::now();
