@@ -110,6 +110,8 @@ fn generate(out: &Path) -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // The one message with a secret: `src/lib.rs` writes its Debug by hand.
         .skip_debug([".archestra.keyvault.v1.KeyMaterial"])
+        // Documents of many MiB stay where they were received.
+        .bytes(".archestra.chat.v1")
         .out_dir(out)
         .compile_fds(set)?;
     // Reflection needs no comments, and they are most of the bytes.

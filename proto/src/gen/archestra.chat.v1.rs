@@ -57,12 +57,46 @@ pub struct StreamChatRequest {
     /// -2 to 2. Not available for Anthropic.
     #[prost(double, optional, tag = "16")]
     pub frequency_penalty: ::core::option::Option<f64>,
+    /// The form of the answer. Absent is text.
+    #[prost(message, optional, tag = "17")]
+    pub response_format: ::core::option::Option<ResponseFormat>,
+    /// How much the model thinks before it answers, and what it shows of it. Absent is the
+    /// provider's default.
+    #[prost(message, optional, tag = "18")]
+    pub reasoning: ::core::option::Option<Reasoning>,
+    /// Labels of the request for the provider's own records: at most 16, keys of 64 and values
+    /// of 512 characters at most. Anthropic has only `user_id`; not available for Gemini.
+    #[prost(map = "string, string", tag = "19")]
+    pub metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// What the provider has beyond this contract: merged into the body of the request to it,
+    /// objects with objects, anything else replaced; `null` removes. Cannot touch the model, the
+    /// streaming, or the number of answers.
+    #[prost(message, optional, tag = "20")]
+    pub provider_options: ::core::option::Option<::prost_types::Struct>,
+    /// Lets the provider cache the request up to its last block that can be. Anthropic only;
+    /// the others cache by themselves.
+    #[prost(message, optional, tag = "21")]
+    pub cache_control: ::core::option::Option<CacheControl>,
+    /// Lets the provider cache what stands up to the end of `system`. Anthropic only.
+    #[prost(message, optional, tag = "22")]
+    pub system_cache_control: ::core::option::Option<CacheControl>,
+    /// Which API of OpenAI answers. Absent: Responses for models and for requests that need it
+    /// (those that Chat Completions does not have: reasoning that is shown or sent back, tools of
+    /// the provider), Chat Completions for all others. Refused for other providers.
+    #[prost(enumeration = "OpenAiApi", tag = "23")]
+    pub openai_api: i32,
 }
 /// One event of a streamed completion.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamChatResponse {
     /// Exactly one is set. Ignore a response in which you know none.
-    #[prost(oneof = "stream_chat_response::Event", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(
+        oneof = "stream_chat_response::Event",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    )]
     pub event: ::core::option::Option<stream_chat_response::Event>,
 }
 /// Nested message and enum types in `StreamChatResponse`.
@@ -94,6 +128,15 @@ pub mod stream_chat_response {
         /// Last, once: the answer is whole.
         #[prost(message, tag = "8")]
         Finished(super::Finished),
+        /// More of what the model thinks, or the signature of it.
+        #[prost(message, tag = "9")]
+        ReasoningDelta(super::ReasoningDelta),
+        /// Where something in the text before it comes from.
+        #[prost(message, tag = "10")]
+        Citation(super::Citation),
+        /// Something that the provider said and that has no common form.
+        #[prost(message, tag = "11")]
+        ProviderEvent(super::ProviderEvent),
     }
 }
 /// Request for `Chat`. The same fields as `StreamChatRequest`, with the same meaning.
@@ -147,6 +190,30 @@ pub struct ChatRequest {
     /// See `StreamChatRequest.frequency_penalty`.
     #[prost(double, optional, tag = "16")]
     pub frequency_penalty: ::core::option::Option<f64>,
+    /// See `StreamChatRequest.response_format`.
+    #[prost(message, optional, tag = "17")]
+    pub response_format: ::core::option::Option<ResponseFormat>,
+    /// See `StreamChatRequest.reasoning`.
+    #[prost(message, optional, tag = "18")]
+    pub reasoning: ::core::option::Option<Reasoning>,
+    /// See `StreamChatRequest.metadata`.
+    #[prost(map = "string, string", tag = "19")]
+    pub metadata: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// See `StreamChatRequest.provider_options`.
+    #[prost(message, optional, tag = "20")]
+    pub provider_options: ::core::option::Option<::prost_types::Struct>,
+    /// See `StreamChatRequest.cache_control`.
+    #[prost(message, optional, tag = "21")]
+    pub cache_control: ::core::option::Option<CacheControl>,
+    /// See `StreamChatRequest.system_cache_control`.
+    #[prost(message, optional, tag = "22")]
+    pub system_cache_control: ::core::option::Option<CacheControl>,
+    /// See `StreamChatRequest.openai_api`.
+    #[prost(enumeration = "OpenAiApi", tag = "23")]
+    pub openai_api: i32,
 }
 /// Response for `Chat`: what the events of `StreamChat` come to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -154,8 +221,8 @@ pub struct ChatResponse {
     /// Who answered.
     #[prost(message, optional, tag = "1")]
     pub started: ::core::option::Option<Started>,
-    /// The answer: one text part if there is text, then the tool calls in their order.
-    /// Ready to be appended to `messages` of the next request.
+    /// The answer: its parts in the order in which the model produced them. Ready to be
+    /// appended to `messages` of the next request.
     #[prost(message, optional, tag = "2")]
     pub message: ::core::option::Option<Message>,
     /// The model's refusal. Empty if it did not refuse in words.
@@ -164,6 +231,80 @@ pub struct ChatResponse {
     /// How it ended.
     #[prost(message, optional, tag = "4")]
     pub finished: ::core::option::Option<Finished>,
+    /// Where the text comes from, in the order of the text.
+    #[prost(message, repeated, tag = "5")]
+    pub citations: ::prost::alloc::vec::Vec<Citation>,
+    /// What the provider said beside the parts of the message and has no common form, in order.
+    #[prost(message, repeated, tag = "6")]
+    pub provider_events: ::prost::alloc::vec::Vec<ProviderEvent>,
+}
+/// Request for `ListModels`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListModelsRequest {
+    /// Required. See `StreamChatRequest.organization_id`.
+    #[prost(string, tag = "1")]
+    pub organization_id: ::prost::alloc::string::String,
+    /// See `StreamChatRequest.profile_id`.
+    #[prost(string, optional, tag = "2")]
+    pub profile_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// Only this provider. Unspecified is all.
+    #[prost(enumeration = "super::super::types::v1::Provider", tag = "3")]
+    pub provider: i32,
+}
+/// Response for `ListModels`.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListModelsResponse {
+    /// One of each provider that was asked, in the order of `Provider`.
+    #[prost(message, repeated, tag = "1")]
+    pub providers: ::prost::alloc::vec::Vec<ProviderModels>,
+}
+/// The models of one provider.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ProviderModels {
+    /// The provider.
+    #[prost(enumeration = "super::super::types::v1::Provider", tag = "1")]
+    pub provider: i32,
+    /// The key that it was asked with. Empty for SOURCE_ENVIRONMENT, and without a key.
+    #[prost(string, tag = "2")]
+    pub api_key_id: ::prost::alloc::string::String,
+    /// The step of the resolution that chose the key. Unspecified without a key.
+    #[prost(enumeration = "super::super::types::v1::Source", tag = "3")]
+    pub source: i32,
+    /// Its models, ordered by name: those that the caller may use. Empty if `problem` is set.
+    #[prost(message, repeated, tag = "4")]
+    pub models: ::prost::alloc::vec::Vec<Model>,
+    /// Why there is no list. Absent if there is one.
+    #[prost(message, optional, tag = "5")]
+    pub problem: ::core::option::Option<ListProblem>,
+}
+/// A model of a provider.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Model {
+    /// The name to chat with.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The name for people. Empty if the provider has none.
+    #[prost(string, tag = "2")]
+    pub display_name: ::prost::alloc::string::String,
+    /// Whether it chats, as far as its name and the provider tell.
+    #[prost(bool, tag = "3")]
+    pub chat_supported: bool,
+    /// The most tokens that it reads. Absent if the provider does not say.
+    #[prost(int64, optional, tag = "4")]
+    pub input_tokens_max: ::core::option::Option<i64>,
+    /// The most tokens that it produces. Absent if the provider does not say.
+    #[prost(int64, optional, tag = "5")]
+    pub output_tokens_max: ::core::option::Option<i64>,
+}
+/// Why a provider's models are not listed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListProblem {
+    /// The reason that a chat would fail with.
+    #[prost(enumeration = "ErrorReason", tag = "1")]
+    pub reason: i32,
+    /// What is wrong and what to do, for people. Never has a part of a key.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
 }
 /// Request for `DetectProvider`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -223,9 +364,9 @@ pub mod message {
     pub enum Role {
         /// Not said. Refused.
         Unspecified = 0,
-        /// The user: text and images.
+        /// The user: text, images, documents and audio.
         User = 1,
-        /// The model: text and tool calls.
+        /// The model: text, reasoning, tool calls, refusals and parts of the provider's own.
         Assistant = 2,
         /// The tools: results of the calls of the assistant's turn before.
         Tool = 3,
@@ -258,8 +399,11 @@ pub mod message {
 /// A piece of a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContentPart {
+    /// Lets the provider cache the request up to this part. Anthropic only.
+    #[prost(message, optional, tag = "10")]
+    pub cache_control: ::core::option::Option<CacheControl>,
     /// Required: exactly one.
-    #[prost(oneof = "content_part::Part", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "content_part::Part", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub part: ::core::option::Option<content_part::Part>,
 }
 /// Nested message and enum types in `ContentPart`.
@@ -279,14 +423,40 @@ pub mod content_part {
         /// What a call returned, of a tool.
         #[prost(message, tag = "4")]
         ToolResult(super::ToolResultPart),
+        /// A document, of a user.
+        #[prost(message, tag = "5")]
+        Document(super::DocumentPart),
+        /// A recording, of a user.
+        #[prost(message, tag = "6")]
+        Audio(super::AudioPart),
+        /// What the model thought, of an assistant.
+        #[prost(message, tag = "7")]
+        Reasoning(super::ReasoningPart),
+        /// The words of a refusal, of an assistant.
+        #[prost(message, tag = "8")]
+        Refusal(super::RefusalPart),
+        /// A part in the provider's own form, of any role.
+        #[prost(message, tag = "9")]
+        Provider(super::ProviderPart),
     }
+}
+/// How long a provider caches. Anthropic only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CacheControl {
+    /// 5 minutes or 1 hour. Absent is the provider's default.
+    #[prost(message, optional, tag = "1")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
 }
 /// Text.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TextPart {
-    /// Required, not empty.
+    /// Required, not empty unless there is a signature.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
+    /// The provider's signature of this part, as it came in `TextDelta.signature`. Send it back
+    /// as it is. Gemini only; the others leave it out.
+    #[prost(string, tag = "2")]
+    pub signature: ::prost::alloc::string::String,
 }
 /// An image.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -294,8 +464,11 @@ pub struct ImagePart {
     /// The media type of the image: `image/png`, `image/jpeg`, `image/gif`, `image/webp`.
     #[prost(string, tag = "3")]
     pub media_type: ::prost::alloc::string::String,
+    /// How closely to look: `auto`, `low` or `high`. OpenAI only.
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
     /// Required: exactly one.
-    #[prost(oneof = "image_part::Source", tags = "1, 2")]
+    #[prost(oneof = "image_part::Source", tags = "1, 2, 5")]
     pub source: ::core::option::Option<image_part::Source>,
 }
 /// Nested message and enum types in `ImagePart`.
@@ -305,13 +478,104 @@ pub mod image_part {
     pub enum Source {
         /// The image itself. `media_type` is required with it.
         #[prost(bytes, tag = "1")]
-        Data(::prost::alloc::vec::Vec<u8>),
+        Data(::prost::bytes::Bytes),
         /// Where the provider fetches it: an `https` URL. Not available for Gemini, where
         /// only files that Google hosts (`<https://generativelanguage.googleapis.com/`> or
         /// `gs://`) can be named, with their `media_type`.
         #[prost(string, tag = "2")]
         Url(::prost::alloc::string::String),
+        /// A file that was uploaded to the provider. Not available for Gemini, which names its
+        /// files by URL, nor for Chat Completions.
+        #[prost(string, tag = "5")]
+        FileId(::prost::alloc::string::String),
     }
+}
+/// A document.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DocumentPart {
+    /// The media type: `application/pdf` everywhere, `text/plain` for Anthropic and Gemini, what
+    /// else Gemini reads for Gemini.
+    #[prost(string, tag = "4")]
+    pub media_type: ::prost::alloc::string::String,
+    /// Its name. OpenAI asks for one: `document.pdf` is sent if it is empty. Not available for
+    /// Gemini.
+    #[prost(string, tag = "5")]
+    pub title: ::prost::alloc::string::String,
+    /// What the model should know of it, without citing it. Anthropic only.
+    #[prost(string, tag = "6")]
+    pub context: ::prost::alloc::string::String,
+    /// Whether the answer should cite it. Anthropic only.
+    #[prost(bool, tag = "7")]
+    pub citations: bool,
+    /// Required: exactly one.
+    #[prost(oneof = "document_part::Source", tags = "1, 2, 3")]
+    pub source: ::core::option::Option<document_part::Source>,
+}
+/// Nested message and enum types in `DocumentPart`.
+pub mod document_part {
+    /// Required: exactly one.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Source {
+        /// The document itself. `media_type` is required with it.
+        #[prost(bytes, tag = "1")]
+        Data(::prost::bytes::Bytes),
+        /// Where the provider fetches it: an `https` URL; for Gemini see `ImagePart.url`. Not
+        /// available for Chat Completions.
+        #[prost(string, tag = "2")]
+        Url(::prost::alloc::string::String),
+        /// A file that was uploaded to the provider. Not available for Gemini.
+        #[prost(string, tag = "3")]
+        FileId(::prost::alloc::string::String),
+    }
+}
+/// A recording.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AudioPart {
+    /// Required. The recording itself.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
+    /// Required. `audio/wav` or `audio/mpeg` for Chat Completions; what else Gemini hears for Gemini. Not
+    /// available for Anthropic and Responses.
+    #[prost(string, tag = "2")]
+    pub media_type: ::prost::alloc::string::String,
+}
+/// What the model thought before it went on. Send it back as it came, in its place: some
+/// providers refuse a conversation with tool calls without it. One that another provider
+/// made means nothing to the one that is asked, and is left out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReasoningPart {
+    /// The provider that made it. Unspecified is the one that is asked.
+    #[prost(enumeration = "super::super::types::v1::Provider", tag = "1")]
+    pub provider: i32,
+    /// What is shown of it. May be empty.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// The provider's signature of it, or the encrypted whole of it. Opaque.
+    #[prost(string, tag = "3")]
+    pub signature: ::prost::alloc::string::String,
+    /// Reasoning that the provider hides, encrypted. Opaque. `text` and `signature` are empty.
+    #[prost(string, tag = "4")]
+    pub redacted_data: ::prost::alloc::string::String,
+    /// The provider's id of it. Only OpenAI has one.
+    #[prost(string, tag = "5")]
+    pub id: ::prost::alloc::string::String,
+}
+/// The words of a refusal. Providers other than OpenAI are sent them as text.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusalPart {
+    /// Required, not empty.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
+}
+/// A part in the provider's own form: sent as it is. Refused by any other provider.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderPart {
+    /// Required. The provider whose form it is.
+    #[prost(enumeration = "super::super::types::v1::Provider", tag = "1")]
+    pub provider: i32,
+    /// Required. A JSON object, as `ProviderEvent.json` where `replayable` is set.
+    #[prost(string, tag = "2")]
+    pub json: ::prost::alloc::string::String,
 }
 /// A call that the model made.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -330,6 +594,10 @@ pub struct ToolCallPart {
     /// and not valid JSON. Such a call is refused in a request.
     #[prost(bool, tag = "4")]
     pub incomplete: bool,
+    /// The provider's signature of this part, as it came in `ToolCallFinished.signature`. Send it
+    /// back as it is. Gemini only; the others leave it out.
+    #[prost(string, tag = "5")]
+    pub signature: ::prost::alloc::string::String,
 }
 /// What a tool call returned.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -337,17 +605,18 @@ pub struct ToolResultPart {
     /// Required. The id of a call in an earlier turn of the assistant.
     #[prost(string, tag = "1")]
     pub tool_call_id: ::prost::alloc::string::String,
-    /// The result: text and images (images not for OpenAI). Empty is an empty result.
+    /// The result: text, images and documents (only text for Chat Completions). Empty is an empty
+    /// result.
     #[prost(message, repeated, tag = "2")]
     pub content: ::prost::alloc::vec::Vec<ContentPart>,
     /// Whether the call failed. OpenAI has no field for it: the text must say so.
     #[prost(bool, tag = "3")]
     pub is_error: bool,
 }
-/// A function that the model may call.
+/// A function that the model may call, or a tool of the provider's own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tool {
-    /// Required. 1 to 128 of `A-Z a-z 0-9 _ . -`; the provider may allow less.
+    /// Required for a function. 1 to 128 of `A-Z a-z 0-9 _ . -`; the provider may allow less.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// What it does, for the model.
@@ -357,6 +626,18 @@ pub struct Tool {
     /// without properties.
     #[prost(string, tag = "3")]
     pub parameters: ::prost::alloc::string::String,
+    /// Whether the arguments must follow the schema to the letter. Absent is the provider's
+    /// default. Not available for Gemini.
+    #[prost(bool, optional, tag = "4")]
+    pub strict: ::core::option::Option<bool>,
+    /// Instead of a function, a tool that the provider runs itself, in the provider's own form: a
+    /// JSON object such as `{"type":"web_search_20250305","name":"web_search"}`. What it does
+    /// comes as `provider_event`. All other fields are empty with it.
+    #[prost(string, tag = "5")]
+    pub provider_tool: ::prost::alloc::string::String,
+    /// Lets the provider cache the tools up to this one. Anthropic only.
+    #[prost(message, optional, tag = "6")]
+    pub cache_control: ::core::option::Option<CacheControl>,
 }
 /// Whether and which tool must be called.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -422,6 +703,214 @@ pub mod tool_choice {
         }
     }
 }
+/// The form of an answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResponseFormat {
+    /// Required.
+    #[prost(enumeration = "response_format::Type", tag = "1")]
+    pub r#type: i32,
+    /// The JSON Schema, as JSON text: an object. Required for TYPE_JSON_SCHEMA, refused otherwise.
+    #[prost(string, tag = "2")]
+    pub schema: ::prost::alloc::string::String,
+    /// A name of the schema, of `A-Z a-z 0-9 _ -`. OpenAI asks for one: `answer` is sent if it is empty.
+    /// Not available for the others.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// What the answer is for, for the model. OpenAI only.
+    #[prost(string, tag = "4")]
+    pub description: ::prost::alloc::string::String,
+    /// Whether the schema must be followed to the letter. Absent is the provider's default.
+    /// OpenAI only; the others always do.
+    #[prost(bool, optional, tag = "5")]
+    pub strict: ::core::option::Option<bool>,
+}
+/// Nested message and enum types in `ResponseFormat`.
+pub mod response_format {
+    /// What the answer is.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        /// Not said. Refused.
+        Unspecified = 0,
+        /// Text.
+        Text = 1,
+        /// JSON of any form. Not available for Anthropic.
+        Json = 2,
+        /// JSON that `schema` describes.
+        JsonSchema = 3,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "TYPE_UNSPECIFIED",
+                Self::Text => "TYPE_TEXT",
+                Self::Json => "TYPE_JSON",
+                Self::JsonSchema => "TYPE_JSON_SCHEMA",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TYPE_UNSPECIFIED" => Some(Self::Unspecified),
+                "TYPE_TEXT" => Some(Self::Text),
+                "TYPE_JSON" => Some(Self::Json),
+                "TYPE_JSON_SCHEMA" => Some(Self::JsonSchema),
+                _ => None,
+            }
+        }
+    }
+}
+/// How much a model thinks, and what it shows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reasoning {
+    /// What comes as `reasoning_delta`.
+    #[prost(enumeration = "reasoning::Summary", tag = "3")]
+    pub summary: i32,
+    /// Absent is the model's default.
+    #[prost(oneof = "reasoning::Amount", tags = "1, 2")]
+    pub amount: ::core::option::Option<reasoning::Amount>,
+}
+/// Nested message and enum types in `Reasoning`.
+pub mod reasoning {
+    /// How much, in words. A model that has fewer of them refuses those that it lacks.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Effort {
+        /// Not said. Refused.
+        Unspecified = 0,
+        /// It does not think.
+        None = 1,
+        /// Hardly.
+        Minimal = 2,
+        /// A little.
+        Low = 3,
+        /// Some.
+        Medium = 4,
+        /// Much.
+        High = 5,
+        /// Very much.
+        Xhigh = 6,
+        /// As much as it can.
+        Max = 7,
+    }
+    impl Effort {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "EFFORT_UNSPECIFIED",
+                Self::None => "EFFORT_NONE",
+                Self::Minimal => "EFFORT_MINIMAL",
+                Self::Low => "EFFORT_LOW",
+                Self::Medium => "EFFORT_MEDIUM",
+                Self::High => "EFFORT_HIGH",
+                Self::Xhigh => "EFFORT_XHIGH",
+                Self::Max => "EFFORT_MAX",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "EFFORT_UNSPECIFIED" => Some(Self::Unspecified),
+                "EFFORT_NONE" => Some(Self::None),
+                "EFFORT_MINIMAL" => Some(Self::Minimal),
+                "EFFORT_LOW" => Some(Self::Low),
+                "EFFORT_MEDIUM" => Some(Self::Medium),
+                "EFFORT_HIGH" => Some(Self::High),
+                "EFFORT_XHIGH" => Some(Self::Xhigh),
+                "EFFORT_MAX" => Some(Self::Max),
+                _ => None,
+            }
+        }
+    }
+    /// What is shown.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Summary {
+        /// The provider's default.
+        Unspecified = 0,
+        /// Nothing.
+        None = 1,
+        /// As much as the provider finds right.
+        Auto = 2,
+        /// Little. OpenAI only.
+        Concise = 3,
+        /// Much. OpenAI only.
+        Detailed = 4,
+    }
+    impl Summary {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "SUMMARY_UNSPECIFIED",
+                Self::None => "SUMMARY_NONE",
+                Self::Auto => "SUMMARY_AUTO",
+                Self::Concise => "SUMMARY_CONCISE",
+                Self::Detailed => "SUMMARY_DETAILED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "SUMMARY_UNSPECIFIED" => Some(Self::Unspecified),
+                "SUMMARY_NONE" => Some(Self::None),
+                "SUMMARY_AUTO" => Some(Self::Auto),
+                "SUMMARY_CONCISE" => Some(Self::Concise),
+                "SUMMARY_DETAILED" => Some(Self::Detailed),
+                _ => None,
+            }
+        }
+    }
+    /// Absent is the model's default.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Amount {
+        /// In words. Refused for models that only take a budget.
+        #[prost(enumeration = "Effort", tag = "1")]
+        Effort(i32),
+        /// In tokens: 1 or more; -1 leaves it to the model. Not available for OpenAI.
+        #[prost(int32, tag = "2")]
+        BudgetTokens(i32),
+    }
+}
 /// The provider has begun to answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Started {
@@ -445,9 +934,143 @@ pub struct Started {
 /// More text of the answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TextDelta {
-    /// Not empty. Whole characters.
+    /// Not empty unless there is a signature. Whole characters.
     #[prost(string, tag = "1")]
     pub text: ::prost::alloc::string::String,
+    /// The provider's signature. A delta that has one is a part of its own: the text before it
+    /// is another part, and so is what follows. Gemini only.
+    #[prost(string, tag = "2")]
+    pub signature: ::prost::alloc::string::String,
+}
+/// More of what the model thinks.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReasoningDelta {
+    /// The number of the block in this answer, from 0. Deltas of one block come one after the
+    /// other and make one `ReasoningPart`: concatenate `text`, keep the rest.
+    #[prost(int32, tag = "1")]
+    pub index: i32,
+    /// May be empty. Whole characters.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// See `ReasoningPart.signature`. Once in a block, with its last delta.
+    #[prost(string, tag = "3")]
+    pub signature: ::prost::alloc::string::String,
+    /// See `ReasoningPart.redacted_data`.
+    #[prost(string, tag = "4")]
+    pub redacted_data: ::prost::alloc::string::String,
+    /// See `ReasoningPart.id`.
+    #[prost(string, tag = "5")]
+    pub id: ::prost::alloc::string::String,
+}
+/// Where something in the text comes from.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Citation {
+    /// What is cited.
+    #[prost(enumeration = "citation::Kind", tag = "1")]
+    pub kind: i32,
+    /// The words that are cited, or the words of the answer that the source supports. Empty if
+    /// the provider does not say.
+    #[prost(string, tag = "2")]
+    pub cited_text: ::prost::alloc::string::String,
+    /// The title or the name of the source. Empty if it has none.
+    #[prost(string, tag = "3")]
+    pub title: ::prost::alloc::string::String,
+    /// Where the source is. Empty if it has no URL.
+    #[prost(string, tag = "4")]
+    pub url: ::prost::alloc::string::String,
+    /// The number of the document or search result in the request, from 0.
+    #[prost(int32, optional, tag = "5")]
+    pub document_index: ::core::option::Option<i32>,
+    /// Where it begins.
+    #[prost(int64, optional, tag = "6")]
+    pub start: ::core::option::Option<i64>,
+    /// Where it ends, exclusive.
+    #[prost(int64, optional, tag = "7")]
+    pub end: ::core::option::Option<i64>,
+    /// The provider's own object, as JSON.
+    #[prost(string, tag = "8")]
+    pub json: ::prost::alloc::string::String,
+}
+/// Nested message and enum types in `Citation`.
+pub mod citation {
+    /// What is cited, and what `start` and `end` count.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Kind {
+        /// Of a kind that has no common form; `json` has it all.
+        Unspecified = 0,
+        /// Characters of a document, from 0.
+        Characters = 1,
+        /// Pages of a document, from 1.
+        Pages = 2,
+        /// Blocks of a document, from 0.
+        Blocks = 3,
+        /// A page of the web. What is counted is text of the answer, if anything is: characters
+        /// for OpenAI, bytes for Gemini.
+        Web = 4,
+        /// Blocks of a search result that the caller gave, from 0.
+        SearchResult = 5,
+        /// A file of the provider's store. `start` is a place in the answer.
+        File = 6,
+        /// Text that the model recites. What is counted is text of the answer, in bytes.
+        Recitation = 7,
+    }
+    impl Kind {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "KIND_UNSPECIFIED",
+                Self::Characters => "KIND_CHARACTERS",
+                Self::Pages => "KIND_PAGES",
+                Self::Blocks => "KIND_BLOCKS",
+                Self::Web => "KIND_WEB",
+                Self::SearchResult => "KIND_SEARCH_RESULT",
+                Self::File => "KIND_FILE",
+                Self::Recitation => "KIND_RECITATION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KIND_UNSPECIFIED" => Some(Self::Unspecified),
+                "KIND_CHARACTERS" => Some(Self::Characters),
+                "KIND_PAGES" => Some(Self::Pages),
+                "KIND_BLOCKS" => Some(Self::Blocks),
+                "KIND_WEB" => Some(Self::Web),
+                "KIND_SEARCH_RESULT" => Some(Self::SearchResult),
+                "KIND_FILE" => Some(Self::File),
+                "KIND_RECITATION" => Some(Self::Recitation),
+                _ => None,
+            }
+        }
+    }
+}
+/// Something that the provider said and that has no common form: built-in tools, events,
+/// fields and kinds of content that are newer than this contract.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProviderEvent {
+    /// The provider's word for it, for example `web_search_tool_result`.
+    #[prost(string, tag = "1")]
+    pub r#type: ::prost::alloc::string::String,
+    /// All of it: a JSON object, as the provider sent it.
+    #[prost(string, tag = "2")]
+    pub json: ::prost::alloc::string::String,
+    /// It is a whole part of the answer: send it back as `ProviderPart`, in its place.
+    #[prost(bool, tag = "3")]
+    pub replayable: bool,
 }
 /// More text of the model's refusal.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -498,6 +1121,9 @@ pub struct ToolCallFinished {
     /// JSON.
     #[prost(bool, tag = "5")]
     pub incomplete: bool,
+    /// See `ToolCallPart.signature`.
+    #[prost(string, tag = "6")]
+    pub signature: ::prost::alloc::string::String,
 }
 /// The answer is whole.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -514,6 +1140,13 @@ pub struct Finished {
     /// The stop sequence that ended it, where the provider says which.
     #[prost(string, tag = "4")]
     pub stop_sequence: ::prost::alloc::string::String,
+    /// What else the provider said of the end, as JSON: an object, such as the category of a
+    /// refusal. Empty if it said nothing.
+    #[prost(string, tag = "5")]
+    pub provider_details: ::prost::alloc::string::String,
+    /// The provider's own counts, as JSON: an object. Empty if it reported none.
+    #[prost(string, tag = "6")]
+    pub provider_usage: ::prost::alloc::string::String,
 }
 /// Tokens, with one meaning for all providers. An absent field was not reported.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -536,6 +1169,39 @@ pub struct Usage {
     /// Input and output together.
     #[prost(int64, optional, tag = "6")]
     pub total_tokens: ::core::option::Option<i64>,
+}
+/// An API of OpenAI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OpenAiApi {
+    /// Chosen by the model and by what is asked.
+    Unspecified = 0,
+    /// `/chat/completions`.
+    ChatCompletions = 1,
+    /// `/responses`.
+    Responses = 2,
+}
+impl OpenAiApi {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OPEN_AI_API_UNSPECIFIED",
+            Self::ChatCompletions => "OPEN_AI_API_CHAT_COMPLETIONS",
+            Self::Responses => "OPEN_AI_API_RESPONSES",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OPEN_AI_API_UNSPECIFIED" => Some(Self::Unspecified),
+            "OPEN_AI_API_CHAT_COMPLETIONS" => Some(Self::ChatCompletions),
+            "OPEN_AI_API_RESPONSES" => Some(Self::Responses),
+            _ => None,
+        }
+    }
 }
 /// Why an answer ended. May grow; treat an unknown value like OTHER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -676,6 +1342,9 @@ pub enum ErrorReason {
     AuditUnavailable = 28,
     /// RESOURCE_EXHAUSTED. The gateway asks the key-vault for too much: an operator must look.
     RateLimited = 29,
+    /// RESOURCE_EXHAUSTED. The gateway has as much in hand as it may: try again later, or on
+    /// another replica.
+    Overloaded = 30,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -714,6 +1383,7 @@ impl ErrorReason {
             Self::CallerNotAllowed => "ERROR_REASON_CALLER_NOT_ALLOWED",
             Self::AuditUnavailable => "ERROR_REASON_AUDIT_UNAVAILABLE",
             Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
+            Self::Overloaded => "ERROR_REASON_OVERLOADED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -751,6 +1421,7 @@ impl ErrorReason {
             "ERROR_REASON_CALLER_NOT_ALLOWED" => Some(Self::CallerNotAllowed),
             "ERROR_REASON_AUDIT_UNAVAILABLE" => Some(Self::AuditUnavailable),
             "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
+            "ERROR_REASON_OVERLOADED" => Some(Self::Overloaded),
             _ => None,
         }
     }
@@ -875,7 +1546,7 @@ pub mod chat_service_client {
         /// PROVIDER_INVALID_REQUEST, CONTEXT_LENGTH_EXCEEDED), NOT_FOUND (MODEL_NOT_FOUND),
         /// FAILED_PRECONDITION (NO_KEY_CONFIGURED, KEY_UNUSABLE, PROVIDER_KEY_INVALID,
         /// PROVIDER_PERMISSION_DENIED), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED,
-        /// PROVIDER_QUOTA_EXHAUSTED, REQUEST_TOO_LARGE, RATE_LIMITED), UNAVAILABLE (VAULT_UNAVAILABLE,
+        /// PROVIDER_QUOTA_EXHAUSTED, REQUEST_TOO_LARGE, RATE_LIMITED, OVERLOADED), UNAVAILABLE (VAULT_UNAVAILABLE,
         /// VAULT_SEALED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE, PROVIDER_OVERLOADED, PROVIDER_INTERNAL, PROVIDER_TIMEOUT,
         /// PROVIDER_UNREACHABLE), DEADLINE_EXCEEDED (FIRST_EVENT_TIMEOUT, IDLE_TIMEOUT,
         /// TOTAL_TIMEOUT), ABORTED (STREAM_TRUNCATED).
@@ -928,6 +1599,38 @@ pub mod chat_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("archestra.chat.v1.ChatService", "Chat"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the models that the profile's keys reach, as each provider lists them now. A
+        /// provider that fails, or has no key, is named beside the lists of the others.
+        ///
+        /// Caller: caller.
+        /// Idempotent; reads only. Lists are kept for a minute, with the version of the key that
+        /// they were asked with.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), RESOURCE_EXHAUSTED (RATE_LIMITED), UNAVAILABLE
+        /// (VAULT_UNAVAILABLE, STORE_UNAVAILABLE).
+        pub async fn list_models(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListModelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListModelsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/archestra.chat.v1.ChatService/ListModels",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("archestra.chat.v1.ChatService", "ListModels"));
             self.inner.unary(req, path, codec).await
         }
         /// Explains which provider a model's name leads to, and by which rule. Asks nobody.
@@ -1000,7 +1703,7 @@ pub mod chat_service_server {
         /// PROVIDER_INVALID_REQUEST, CONTEXT_LENGTH_EXCEEDED), NOT_FOUND (MODEL_NOT_FOUND),
         /// FAILED_PRECONDITION (NO_KEY_CONFIGURED, KEY_UNUSABLE, PROVIDER_KEY_INVALID,
         /// PROVIDER_PERMISSION_DENIED), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED,
-        /// PROVIDER_QUOTA_EXHAUSTED, REQUEST_TOO_LARGE, RATE_LIMITED), UNAVAILABLE (VAULT_UNAVAILABLE,
+        /// PROVIDER_QUOTA_EXHAUSTED, REQUEST_TOO_LARGE, RATE_LIMITED, OVERLOADED), UNAVAILABLE (VAULT_UNAVAILABLE,
         /// VAULT_SEALED, STORE_UNAVAILABLE, AUDIT_UNAVAILABLE, PROVIDER_OVERLOADED, PROVIDER_INTERNAL, PROVIDER_TIMEOUT,
         /// PROVIDER_UNREACHABLE), DEADLINE_EXCEEDED (FIRST_EVENT_TIMEOUT, IDLE_TIMEOUT,
         /// TOTAL_TIMEOUT), ABORTED (STREAM_TRUNCATED).
@@ -1018,6 +1721,21 @@ pub mod chat_service_server {
             &self,
             request: tonic::Request<super::ChatRequest>,
         ) -> std::result::Result<tonic::Response<super::ChatResponse>, tonic::Status>;
+        /// Returns the models that the profile's keys reach, as each provider lists them now. A
+        /// provider that fails, or has no key, is named beside the lists of the others.
+        ///
+        /// Caller: caller.
+        /// Idempotent; reads only. Lists are kept for a minute, with the version of the key that
+        /// they were asked with.
+        /// Errors: INVALID_ARGUMENT (INVALID_FIELD), RESOURCE_EXHAUSTED (RATE_LIMITED), UNAVAILABLE
+        /// (VAULT_UNAVAILABLE, STORE_UNAVAILABLE).
+        async fn list_models(
+            &self,
+            request: tonic::Request<super::ListModelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListModelsResponse>,
+            tonic::Status,
+        >;
         /// Explains which provider a model's name leads to, and by which rule. Asks nobody.
         ///
         /// Caller: caller.
@@ -1194,6 +1912,51 @@ pub mod chat_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChatSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/archestra.chat.v1.ChatService/ListModels" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListModelsSvc<T: ChatService>(pub Arc<T>);
+                    impl<
+                        T: ChatService,
+                    > tonic::server::UnaryService<super::ListModelsRequest>
+                    for ListModelsSvc<T> {
+                        type Response = super::ListModelsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListModelsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ChatService>::list_models(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListModelsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
