@@ -8,6 +8,7 @@
 //! its cause. After it the answer has begun, and every failure is [`Error::Truncated`].
 
 mod error;
+mod whole;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use crate::{
     detect,
-    message::{Ask, Event, Finish, FinishedCall, Started},
+    message::{Ask, Event, Started},
     provider,
     upstream::{Exchange, Fault, Upstream},
     usage::{Called, Uses},
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub(crate) use error::{Attempt, Error};
+pub(crate) use whole::{AnswerPart, Whole};
 
 /// The largest answer that is returned in one message. gRPC clients refuse 4 MiB unless
 /// told otherwise; longer answers are for streams.
@@ -59,8 +61,7 @@ impl Chats {
         if !detected.chats {
             return Err(Error::ModelUnsupported { model: ask.model.clone(), provider });
         }
-        let outbound = provider::of(provider)
-            .request(&detected.provider_model, &ask.chat)
+        let outbound = provider::outbound(provider, &detected.provider_model, &ask.chat)
             .map_err(|refused| Error::Unsupported { field: refused.field, problem: refused.problem })?;
         let key = self.vault.resolve(&ask.organization, ask.profile.as_ref(), provider, deadline).await?;
         let call = self.uses.begin(Called {
@@ -99,15 +100,6 @@ pub(crate) struct Answer {
     attempt: Box<Attempt>,
 }
 
-/// A whole answer.
-#[derive(Debug)]
-pub(crate) struct Whole {
-    pub(crate) text: String,
-    pub(crate) refusal: String,
-    pub(crate) calls: Vec<FinishedCall>,
-    pub(crate) finish: Finish,
-}
-
 impl Answer {
     /// Who answers.
     pub(crate) fn started(&self) -> Started {
@@ -136,26 +128,13 @@ impl Answer {
 
     /// Reads the answer to its end.
     pub(crate) async fn whole(mut self) -> Result<Whole, Error> {
-        let (mut text, mut refusal, mut calls, mut bytes) = (String::new(), String::new(), Vec::new(), 0);
+        let mut draft = whole::Draft::default();
         while let Some(event) = self.next().await? {
-            match event {
-                Event::Text(more) => {
-                    bytes += more.len();
-                    text.push_str(&more);
-                }
-                Event::Refusal(more) => {
-                    bytes += more.len();
-                    refusal.push_str(&more);
-                }
-                Event::ToolCallFinished(call) => {
-                    bytes += call.arguments.len();
-                    calls.push(call);
-                }
-                Event::Finished(finish) => return Ok(Whole { text, refusal, calls, finish }),
-                // What they say is said again by the events above.
-                Event::ToolCallStarted { .. } | Event::ToolCallDelta { .. } | Event::Usage(_) => {}
+            if let Event::Finished(finish) = event {
+                return Ok(draft.finished(finish));
             }
-            if bytes > WHOLE_ANSWER_BYTES_MAX {
+            draft.add(event);
+            if draft.bytes() > WHOLE_ANSWER_BYTES_MAX {
                 return Err(Error::AnswerTooLarge { limit: WHOLE_ANSWER_BYTES_MAX });
             }
         }

@@ -9,6 +9,7 @@ mod json_text;
 mod key_check;
 mod limits;
 mod openai;
+mod options;
 mod rejection;
 mod tool_calls;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use std::{collections::VecDeque, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::message::{Chat, Event, KeyMaterial, Provider as Name, Usage};
+use crate::message::{Chat, Event, KeyMaterial, Provider as Name, ProviderEvent, Usage};
 
 pub(crate) use key_check::{Checked, Reservation, Standing, judge};
 pub(crate) use rejection::is_error;
@@ -33,6 +34,10 @@ pub(crate) trait Provider: Sync {
     /// [`Unsupported`] names the field which the provider, or this model of it, does not
     /// have. Nothing is dropped silently.
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported>;
+
+    /// The fields of a body that `provider_options` cannot touch, as paths with dots: the
+    /// model, the streaming, the number of answers.
+    fn fixed_options(&self) -> &'static [&'static str];
 
     /// The header that carries the key. `None` if the key cannot stand in a header.
     /// The value is marked sensitive.
@@ -66,6 +71,21 @@ pub(crate) fn of(provider: Name) -> &'static dyn Provider {
         Name::OpenAi => &openai::OpenAi,
         Name::Gemini => &gemini::Gemini,
     }
+}
+
+/// The request that continues `chat` with `model` as a stream, with what only the provider
+/// has merged into it.
+///
+/// # Errors
+///
+/// As [`Provider::request`], and for options that are not the caller's to set.
+pub(crate) fn outbound(name: Name, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
+    let provider = of(name);
+    let mut outbound = provider.request(model, chat)?;
+    if !chat.provider_options.is_empty() {
+        outbound.body = options::merge(&outbound.body, &chat.provider_options, provider.fixed_options())?;
+    }
+    Ok(outbound)
 }
 
 /// A request that a provider understands. The base URL and the key are added by
@@ -110,6 +130,9 @@ pub(crate) trait Decoder: Send {
     fn end(&mut self, out: &mut Output) -> Result<(), Broken>;
 }
 
+/// How many events are held back while a provider has produced no output.
+const HELD_EVENTS_MAX: usize = 256;
+
 /// What a decoder has read.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -133,6 +156,14 @@ impl Output {
     pub(crate) fn push(&mut self, event: Event) {
         self.committed = true;
         self.events.push_back(event);
+    }
+
+    /// Adds what has no common form and is no output. Does not commit the answer, unless so
+    /// much of it waits that it must be relayed.
+    pub(crate) fn pass_on(&mut self, kind: impl Into<String>, json: impl Into<String>) {
+        let (kind, json) = (kind.into(), json.into());
+        self.events.push_back(Event::Provider(ProviderEvent { kind, json, replayable: false }));
+        self.committed |= self.events.len() > HELD_EVENTS_MAX;
     }
 
     /// Replaces the usage, and reports it if it changed. Does not commit.

@@ -106,6 +106,13 @@ impl ChatService for Rpc {
         answer(self.whole(request).await)
     }
 
+    async fn list_models(
+        &self,
+        _request: Request<proto::chat::ListModelsRequest>,
+    ) -> Result<Response<proto::chat::ListModelsResponse>, Status> {
+        Err(Status::unimplemented("this comes later"))
+    }
+
     async fn detect_provider(
         &self,
         request: Request<DetectProviderRequest>,

@@ -143,7 +143,11 @@ async fn print_answer(
                 output::note(&output::summary(started.as_ref(), &finished));
                 return Ok(answer);
             }
-            Some(Event::ToolCallStarted(_) | Event::ToolCallDelta(_) | Event::Usage(_)) | None => {}
+            Some(Event::ReasoningDelta(delta)) => output::aside(&delta.text),
+            Some(Event::Citation(citation)) => output::note(&output::source_of(&citation)),
+            Some(Event::ProviderEvent(event)) if event.replayable => output::note(&format!("[{}]", event.r#type)),
+            Some(Event::ToolCallStarted(_) | Event::ToolCallDelta(_) | Event::ProviderEvent(_) | Event::Usage(_))
+            | None => {}
         }
     }
     bail!("the gateway ended the stream without a finish: the answer may be cut")
@@ -188,12 +192,12 @@ impl Lines {
 }
 
 fn message(role: Role, parts: impl IntoIterator<Item = Part>) -> Message {
-    let parts = parts.into_iter().map(|part| ContentPart { part: Some(part) }).collect();
+    let parts = parts.into_iter().map(|part| ContentPart { part: Some(part), cache_control: None }).collect();
     Message { role: role.into(), parts }
 }
 
 fn text(text: String) -> Part {
-    Part::Text(TextPart { text })
+    Part::Text(TextPart { text, signature: String::new() })
 }
 
 /// Reads an image; its type follows from its first bytes.
@@ -206,5 +210,6 @@ fn image(path: &Path) -> anyhow::Result<Part> {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
         _ => bail!("{} is not a PNG, JPEG, GIF or WebP image", path.display()),
     };
-    Ok(Part::Image(ImagePart { source: Some(image_part::Source::Data(data)), media_type: media_type.to_owned() }))
+    let (source, media_type) = (Some(image_part::Source::Data(data.into())), media_type.to_owned());
+    Ok(Part::Image(ImagePart { source, media_type, ..ImagePart::default() }))
 }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{
-    chat::{DetectProviderResponse, Finished, Started, Usage},
+    chat::{Citation, DetectProviderResponse, Finished, Started, Usage},
     types::{Provider, Source},
 };
 use serde::Serialize;
@@ -88,6 +88,12 @@ fn is_command(c: char) -> bool {
     c.is_control() && !matches!(c, '\n' | '\t')
 }
 
+/// Prints a piece of what the model thinks, beside the answer and at once.
+pub(super) fn aside(text: &str) {
+    let harmless: String = text.chars().filter(|c| !is_command(*c)).collect();
+    let _ = write!(anstream::stderr(), "{DIM}{harmless}{DIM:#}");
+}
+
 /// Prints a sentence beside the answer.
 pub(super) fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{DIM}{text}{DIM:#}");
@@ -113,6 +119,17 @@ pub(super) fn summary(started: Option<&Started>, finished: &Finished) -> String 
         let _ = write!(text, " · {input} tokens in, {output} out");
     }
     text
+}
+
+/// Where something in the text comes from, in one line.
+pub(super) fn source_of(citation: &Citation) -> String {
+    let harmless = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+    match (citation.title.as_str(), citation.url.as_str()) {
+        ("", "") => format!("[{}]", harmless(&citation.cited_text)),
+        (title, "") => format!("[{}]", harmless(title)),
+        ("", url) => format!("[{}]", harmless(url)),
+        (title, url) => format!("[{} {}]", harmless(title), harmless(url)),
+    }
 }
 
 /// A status in words: what is wrong, the reason for scripts, the trace for the operator.

@@ -36,6 +36,10 @@ impl Provider for Anthropic {
         Box::<decoder::MessageDecoder>::default()
     }
 
+    fn fixed_options(&self) -> &'static [&'static str] {
+        &["model", "stream"]
+    }
+
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
         errors::classify(status, headers, body)
     }

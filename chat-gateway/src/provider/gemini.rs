@@ -41,6 +41,10 @@ impl Provider for Gemini {
         Box::new(decoder::ResponseDecoder::new(call_seed))
     }
 
+    fn fixed_options(&self) -> &'static [&'static str] {
+        &["model", "generationConfig.candidateCount"]
+    }
+
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
         errors::classify(status, headers, body)
     }

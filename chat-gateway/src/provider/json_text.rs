@@ -1,8 +1,12 @@
 //! JSON as text: what the caller gave and goes upstream as it is, what is written, and
 //! the objects that come back.
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::fmt;
+
+use base64::{display::Base64Display, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_ignored::Path;
+use serde_json::{Value, value::RawValue};
 
 use super::Unsupported;
 
@@ -24,4 +28,125 @@ pub(super) fn serialize(body: &impl Serialize) -> Result<Vec<u8>, Unsupported> {
 /// read a struct from an array.
 pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Option<T> {
     data.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(data).ok()).flatten()
+}
+
+/// Reads an object, and says whether it has a field that nobody reads: one that `T` does
+/// not have, that is not null, and whose name is not in `passed_over`.
+pub(super) fn noting<'a, T: Deserialize<'a>>(data: &'a [u8], passed_over: &[&str]) -> Option<(T, bool)> {
+    if !data.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let mut unread: Vec<Vec<String>> = Vec::new();
+    let read = serde_ignored::deserialize(&mut json, |path| {
+        if !matches!(&path, Path::Map { key, .. } if passed_over.contains(&key.as_str())) {
+            unread.push(steps(&path));
+        }
+    });
+    let read: T = read.ok()?;
+    json.end().ok()?;
+    Some((read, unread.iter().any(|steps| says_something(data, steps))))
+}
+
+/// The names and numbers that lead to a place.
+fn steps(path: &Path<'_>) -> Vec<String> {
+    let (parent, step) = match path {
+        Path::Root => return Vec::new(),
+        Path::Seq { parent, index } => (parent, index.to_string()),
+        Path::Map { parent, key } => (parent, key.clone()),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            return steps(parent);
+        }
+    };
+    let mut steps = steps(parent);
+    steps.push(step);
+    steps
+}
+
+/// Whether something else than null stands at a place.
+fn says_something(data: &[u8], steps: &[String]) -> bool {
+    let whole: Value = serde_json::from_slice(data).unwrap_or_default();
+    let found = steps.iter().try_fold(&whole, |value, step| match value {
+        Value::Array(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value.get(step),
+    });
+    // What cannot be found again is not lost either.
+    found.is_none_or(|value| !value.is_null())
+}
+
+/// Bytes, written in base64 straight into the body.
+#[derive(Debug)]
+pub(super) struct Base64<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for Base64<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Base64Display::new(self.0, &STANDARD).fmt(f)
+    }
+}
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Bytes as a URL (RFC 2397), written straight into the body.
+#[derive(Debug)]
+pub(super) struct DataUrl<'a> {
+    pub(super) media_type: &'a str,
+    pub(super) data: &'a [u8],
+}
+
+impl Serialize for DataUrl<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("data:{};base64,{}", self.media_type, Base64(self.data)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        name: String,
+        #[serde(borrow)]
+        raw: Option<&'a RawValue>,
+        inner: Option<Vec<Inner>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Inner {
+        #[expect(dead_code, reason = "read to be known")]
+        x: u32,
+    }
+
+    #[test]
+    fn a_field_that_nobody_reads_is_noted() {
+        for (data, noted) in [
+            (r#"{"name":"a"}"#, false),
+            (r#"{"name":"a","raw":{"anything":[1]},"inner":[{"x":1}]}"#, false),
+            (r#"{"name":"a","padding":"xyz"}"#, false),
+            (r#"{"name":"a","new":null}"#, false),
+            (r#"{"name":"a","new":0}"#, true),
+            (r#"{"name":"a","inner":[{"x":1},{"x":2,"y":{"z":1}}]}"#, true),
+        ] {
+            let (read, found): (Outer<'_>, bool) = noting(data.as_bytes(), &["padding"]).unwrap();
+            assert_eq!((read.name.as_str(), found), ("a", noted), "{data}");
+            assert!(
+                read.raw.is_none_or(|raw| raw.get() == r#"{"anything":[1]}"#)
+                    && read.inner.is_none_or(|i| !i.is_empty())
+            );
+        }
+        for data in ["[]", "{", r#"{"name":1}"#, r#"{"name":"a"} x"#] {
+            assert!(noting::<Outer<'_>>(data.as_bytes(), &[]).is_none(), "{data}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_base64() {
+        assert_eq!(serde_json::to_string(&Base64(b"\xff\x00?")).unwrap(), r#""/wA/""#);
+        let url = DataUrl { media_type: "image/png", data: b"ab" };
+        assert_eq!(serde_json::to_string(&url).unwrap(), r#""data:image/png;base64,YWI=""#);
+    }
 }

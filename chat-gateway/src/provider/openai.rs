@@ -1,17 +1,11 @@
-//! OpenAI's Chat Completions API.
+//! OpenAI's APIs.
 //!
-//! <https://platform.openai.com/docs/api-reference/chat>. What is odd: usage comes only
-//! if it is asked for, in a chunk without choices after the finish reason; a refusal is
-//! text of its own with the finish reason `stop`; calls have no end of their own; the
-//! reasoning models refuse most sampling parameters.
-//!
-//! Azure and servers that imitate this API are read as well where they differ in what
-//! they leave out. Content that has no common form yet (audio, reasoning of imitators,
-//! annotations) commits an answer and is otherwise read over.
+//! Chat Completions and Responses have a key, a list of models and a form of errors in
+//! common; the rest is in a module for each.
 
-mod decoder;
+mod chat;
 mod errors;
-mod request;
+mod models;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -24,7 +18,7 @@ pub(super) struct OpenAi;
 
 impl Provider for OpenAi {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
-        let body = request::body(model, chat)?;
+        let body = chat::body(model, chat)?;
         Ok(Outbound { path: "/chat/completions".to_owned(), headers: HeaderMap::new(), body })
     }
 
@@ -35,7 +29,11 @@ impl Provider for OpenAi {
     }
 
     fn decoder(&self, call_seed: &str) -> Box<dyn Decoder> {
-        Box::new(decoder::ChunkDecoder::new(call_seed))
+        Box::new(chat::ChunkDecoder::new(call_seed))
+    }
+
+    fn fixed_options(&self) -> &'static [&'static str] {
+        &["model", "stream", "n", "background"]
     }
 
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {

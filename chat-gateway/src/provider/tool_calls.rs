@@ -32,6 +32,7 @@ struct Open {
     id: String,
     name: String,
     arguments: String,
+    signature: String,
 }
 
 /// How a call came to its end.
@@ -99,7 +100,7 @@ impl ToolCalls {
         let index = self.begun;
         self.begun += 1;
         out.push(Event::ToolCallStarted { index, id: id.clone(), name: name.clone() });
-        self.open.push(Open { key, index, id, name, arguments: String::new() });
+        self.open.push(Open { key, index, id, name, arguments: String::new(), signature: String::new() });
         Ok(())
     }
 
@@ -118,11 +119,19 @@ impl ToolCalls {
         Ok(())
     }
 
+    /// The provider signs an open call. Nothing happens if it is not open.
+    pub(super) fn sign(&mut self, key: u64, signature: String) -> Result<(), Broken> {
+        let Some(at) = self.position(key) else { return Ok(()) };
+        self.hold(signature.len())?;
+        self.open[at].signature = signature;
+        Ok(())
+    }
+
     /// An open call ends. Nothing happens if it is not open.
     pub(super) fn finish(&mut self, key: u64, end: CallEnd, out: &mut Output) {
         if let Some(at) = self.position(key) {
             let call = self.open.remove(at);
-            self.open_bytes -= call.id.len() + call.name.len() + call.arguments.len();
+            self.open_bytes -= call.id.len() + call.name.len() + call.arguments.len() + call.signature.len();
             out.push(Event::ToolCallFinished(call.finished(end)));
         }
     }
@@ -150,13 +159,13 @@ impl ToolCalls {
 
 impl Open {
     fn finished(self, end: CallEnd) -> FinishedCall {
-        let Self { index, id, name, arguments, .. } = self;
+        let Self { index, id, name, arguments, signature, .. } = self;
         // A tool without parameters is called with no piece, or with empty ones.
         if arguments.trim().is_empty() && end == CallEnd::Whole {
-            return FinishedCall { index, id, name, arguments: "{}".to_owned(), incomplete: false };
+            return FinishedCall { index, id, name, arguments: "{}".to_owned(), incomplete: false, signature };
         }
         let incomplete = !is_json(&arguments);
-        FinishedCall { index, id, name, arguments, incomplete }
+        FinishedCall { index, id, name, arguments, incomplete, signature }
     }
 }
 

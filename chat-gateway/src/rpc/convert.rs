@@ -1,19 +1,19 @@
 //! Messages to plain data and back: the only place that sees both, and the only one that
 //! refuses a message for what stands in it, whatever the provider.
 
+mod answer;
 mod conversation;
+mod options;
 
-use proto::{
-    chat::{self as pb, stream_chat_response::Event as Sent},
-    types,
-};
+use proto::{chat as pb, types};
 use service_runtime::fields::{Check, Invalid};
 
 use crate::{
-    chat::Whole,
     detect::{Detected, NoMatch},
-    message::{Ask, Chat, Event, Finish, FinishReason, Label, Provider, Source, Started, Usage},
+    message::{Ask, Chat, Label, Provider, Source},
 };
+
+pub(super) use answer::{event, started, usage, whole};
 
 /// Longer than any model's name, with room for a fine-tuned one's.
 const MODEL_CHARS_MAX: usize = 256;
@@ -42,37 +42,55 @@ pub(super) fn as_stream(request: pb::ChatRequest) -> pb::StreamChatRequest {
         seed: request.seed,
         presence_penalty: request.presence_penalty,
         frequency_penalty: request.frequency_penalty,
+        response_format: request.response_format,
+        reasoning: request.reasoning,
+        metadata: request.metadata,
+        provider_options: request.provider_options,
+        cache_control: request.cache_control,
+        system_cache_control: request.system_cache_control,
+        openai_api: request.openai_api,
     }
 }
 
 pub(super) fn ask(request: pb::StreamChatRequest) -> Result<Ask> {
     let mut check = Check::default();
-    let organization = check.take(label("organization_id", request.organization_id));
-    let profile = match request.profile_id {
-        None => Some(None),
-        Some(text) => check.take(label("profile_id", text)).map(Some),
-    };
+    let organization = check.take(label("organization_id", request.organization_id.clone()));
+    let profile = check.take(request.profile_id.clone().map(|text| label("profile_id", text)).transpose());
     let model = check.take(model(&request.model));
-    let tools = check.take(conversation::tools(request.tools));
+    let chat = check.take(chat(request));
+    let (Some(organization), Some(profile), Some(model), Some(chat)) = (organization, profile, model, chat) else {
+        return Err(check.failed());
+    };
+    Ok(Ask { organization, profile, model, chat })
+}
+
+fn chat(request: pb::StreamChatRequest) -> Result<Chat> {
+    let mut check = Check::default();
+    check_numbers(&mut check, &request);
+    check.take(stop_sequences(&request.stop_sequences));
+    check.take(options::metadata(&request.metadata));
+    let openai_api = options::openai_api(request.openai_api());
+    let tools = check.take(options::tools(request.tools));
     let tool_choice = match (request.tool_choice, &tools) {
-        (Some(choice), Some(tools)) => check.take(conversation::tool_choice(choice, tools)).map(Some),
-        (Some(_), None) | (None, _) => Some(None),
+        (Some(choice), Some(tools)) => check.take(options::tool_choice(choice, tools)),
+        (Some(_), None) | (None, _) => None,
     };
     let messages = check.take(conversation::messages(request.messages));
-    check.number("max_output_tokens", request.max_output_tokens, 1, i32::MAX);
-    check.number("temperature", request.temperature, 0.0, 2.0);
-    check.number("top_p", request.top_p, 0.0, 1.0);
-    check.number("top_k", request.top_k, 1, i32::MAX);
-    check.number("presence_penalty", request.presence_penalty, -2.0, 2.0);
-    check.number("frequency_penalty", request.frequency_penalty, -2.0, 2.0);
-    check.take(stop_sequences(&request.stop_sequences));
-    let (Some(organization), Some(profile), Some(model), Some(tools), Some(tool_choice), Some(messages), true) =
-        (organization, profile, model, tools, tool_choice, messages, check.passed())
+    let response_format = request.response_format.and_then(|format| check.take(options::response_format(format)));
+    let thinking = request.reasoning.and_then(|reasoning| check.take(options::thinking(reasoning)));
+    let provider_options = check.take(request.provider_options.map(options::json).transpose());
+    let mut cache =
+        |path: &str, cache: Option<_>| cache.and_then(|cache| check.take(options::cache_control(path, cache)));
+    let system_cache = cache("system_cache_control", request.system_cache_control);
+    let cache = cache("cache_control", request.cache_control);
+    let (Some(tools), Some(messages), Some(provider_options), true) =
+        (tools, messages, provider_options, check.passed())
     else {
         return Err(check.failed());
     };
-    let chat = Chat {
+    Ok(Chat {
         system: request.system,
+        system_cache,
         messages,
         tools,
         tool_choice,
@@ -85,8 +103,22 @@ pub(super) fn ask(request: pb::StreamChatRequest) -> Result<Ask> {
         seed: request.seed,
         presence_penalty: request.presence_penalty,
         frequency_penalty: request.frequency_penalty,
-    };
-    Ok(Ask { organization, profile, model, chat })
+        response_format,
+        thinking,
+        metadata: request.metadata.into_iter().collect(),
+        provider_options: provider_options.unwrap_or_default(),
+        cache,
+        openai_api,
+    })
+}
+
+fn check_numbers(check: &mut Check, request: &pb::StreamChatRequest) {
+    check.number("max_output_tokens", request.max_output_tokens, 1, i32::MAX);
+    check.number("temperature", request.temperature, 0.0, 2.0);
+    check.number("top_p", request.top_p, 0.0, 1.0);
+    check.number("top_k", request.top_k, 1, i32::MAX);
+    check.number("presence_penalty", request.presence_penalty, -2.0, 2.0);
+    check.number("frequency_penalty", request.frequency_penalty, -2.0, 2.0);
 }
 
 /// A model's name without white space around it.
@@ -115,58 +147,6 @@ fn stop_sequences(texts: &[String]) -> Result<()> {
     }
 }
 
-pub(super) fn started(started: Started) -> pb::StreamChatResponse {
-    sent(Sent::Started(started.into()))
-}
-
-pub(super) fn event(event: Event) -> pb::StreamChatResponse {
-    sent(match event {
-        Event::Text(text) => Sent::TextDelta(pb::TextDelta { text }),
-        Event::Refusal(text) => Sent::RefusalDelta(pb::RefusalDelta { text }),
-        Event::ToolCallStarted { index, id, name } => {
-            Sent::ToolCallStarted(pb::ToolCallStarted { index: number(index), id, name })
-        }
-        Event::ToolCallDelta { index, arguments } => {
-            Sent::ToolCallDelta(pb::ToolCallDelta { index: number(index), arguments })
-        }
-        Event::ToolCallFinished(call) => Sent::ToolCallFinished(pb::ToolCallFinished {
-            index: number(call.index),
-            id: call.id,
-            name: call.name,
-            arguments: call.arguments,
-            incomplete: call.incomplete,
-        }),
-        Event::Usage(reported) => Sent::Usage(usage(reported)),
-        Event::Finished(finish) => Sent::Finished(finish.into()),
-    })
-}
-
-fn sent(event: Sent) -> pb::StreamChatResponse {
-    pb::StreamChatResponse { event: Some(event) }
-}
-
-pub(super) fn whole(started: Started, whole: Whole) -> pb::ChatResponse {
-    let mut parts = Vec::with_capacity(whole.calls.len() + 1);
-    if !whole.text.is_empty() {
-        parts.push(pb::content_part::Part::Text(pb::TextPart { text: whole.text }));
-    }
-    parts.extend(whole.calls.into_iter().map(|call| {
-        pb::content_part::Part::ToolCall(pb::ToolCallPart {
-            id: call.id,
-            name: call.name,
-            arguments: call.arguments,
-            incomplete: call.incomplete,
-        })
-    }));
-    let parts = parts.into_iter().map(|part| pb::ContentPart { part: Some(part) }).collect();
-    pb::ChatResponse {
-        started: Some(started.into()),
-        message: Some(pb::Message { role: pb::message::Role::Assistant.into(), parts }),
-        refusal: whole.refusal,
-        finished: Some(whole.finish.into()),
-    }
-}
-
 pub(super) fn detection(outcome: std::result::Result<Detected, NoMatch>) -> pb::DetectProviderResponse {
     match outcome {
         Ok(detected) => pb::DetectProviderResponse {
@@ -180,52 +160,14 @@ pub(super) fn detection(outcome: std::result::Result<Detected, NoMatch>) -> pb::
     }
 }
 
-pub(super) fn usage(usage: Usage) -> pb::Usage {
-    let count = |tokens: Option<u64>| tokens.map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX));
-    pb::Usage {
-        input_tokens: count(usage.input),
-        cached_input_tokens: count(usage.cached_input),
-        cache_write_tokens: count(usage.cache_write),
-        output_tokens: count(usage.output),
-        reasoning_tokens: count(usage.reasoning),
-        total_tokens: count(usage.total),
-    }
-}
-
-fn number(index: u32) -> i32 {
-    i32::try_from(index).unwrap_or(i32::MAX)
-}
-
-impl From<Started> for pb::Started {
-    fn from(started: Started) -> Self {
-        Self {
-            provider: types::Provider::from(started.provider).into(),
-            model: started.model,
-            api_key_id: started.api_key_id,
-            source: types::Source::from(started.source).into(),
-            provider_request_id: started.provider_request_id,
-        }
-    }
-}
-
-impl From<Finish> for pb::Finished {
-    fn from(finish: Finish) -> Self {
-        let reason = match finish.reason {
-            FinishReason::Stop => pb::FinishReason::Stop,
-            FinishReason::StopSequence => pb::FinishReason::StopSequence,
-            FinishReason::Length => pb::FinishReason::Length,
-            FinishReason::ToolCalls => pb::FinishReason::ToolCalls,
-            FinishReason::ContentFilter => pb::FinishReason::ContentFilter,
-            FinishReason::Refusal => pb::FinishReason::Refusal,
-            FinishReason::Pause => pb::FinishReason::Pause,
-            FinishReason::MalformedToolCall => pb::FinishReason::MalformedToolCall,
-            FinishReason::Other => pb::FinishReason::Other,
-        };
-        Self {
-            finish_reason: reason.into(),
-            provider_finish_reason: finish.provider_reason,
-            usage: finish.usage.map(usage),
-            stop_sequence: finish.stop_sequence,
+/// The provider that stands at `path`.
+pub(super) fn provider(path: &str, provider: types::Provider) -> Result<Provider> {
+    match provider {
+        types::Provider::Anthropic => Ok(Provider::Anthropic),
+        types::Provider::Openai => Ok(Provider::OpenAi),
+        types::Provider::Gemini => Ok(Provider::Gemini),
+        types::Provider::Unspecified => {
+            Err(Invalid::new(path, "must be PROVIDER_ANTHROPIC, PROVIDER_OPENAI or PROVIDER_GEMINI"))
         }
     }
 }

@@ -5,12 +5,12 @@ use proto::{
         CheckKeyRequest, CheckKeyResponse, check_key_response::Result as Checked,
         key_check_service_server::KeyCheckService,
     },
-    keyvault, types,
+    keyvault,
 };
 use service_runtime::fields::{Check, Invalid};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, admission::admit, answer, deadline};
+use super::{Error, Rpc, admission::admit, answer, convert, deadline};
 use crate::{
     key_check::Verdict,
     message::{KeyMaterial, Provider},
@@ -38,14 +38,7 @@ impl Rpc {
 
 fn ask(request: CheckKeyRequest) -> Result<(Provider, KeyMaterial), Invalid> {
     let mut check = Check::default();
-    let provider = check.take(match request.provider() {
-        types::Provider::Anthropic => Ok(Provider::Anthropic),
-        types::Provider::Openai => Ok(Provider::OpenAi),
-        types::Provider::Gemini => Ok(Provider::Gemini),
-        types::Provider::Unspecified => {
-            Err(Invalid::new("provider", "must be PROVIDER_ANTHROPIC, PROVIDER_OPENAI or PROVIDER_GEMINI"))
-        }
-    });
+    let provider = check.take(convert::provider("provider", request.provider()));
     let key = check.take(material(request.material));
     provider.zip(key).ok_or_else(|| check.failed())
 }

@@ -299,6 +299,8 @@ impl MessageDecoder {
             provider_reason: std::mem::take(&mut self.stop_reason),
             usage: out.usage,
             stop_sequence: std::mem::take(&mut self.stop_sequence),
+            provider_details: String::new(),
+            provider_usage: String::new(),
         }));
         out.finished = true;
         Ok(())

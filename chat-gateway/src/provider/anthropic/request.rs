@@ -5,7 +5,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{AssistantPart, Chat, Image, ImageSource, Message, Provider, Tool, ToolChoice, ToolResult, UserPart},
+    message::{
+        AssistantPart, Chat, FileSource, Image, Message, Part, Provider, Tool, ToolChoice, ToolResult, UserPart,
+    },
     provider::{Unsupported, json_text, limits},
 };
 
@@ -17,7 +19,12 @@ pub(super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
         stream: true,
         system: &chat.system,
         messages: turns(&chat.messages)?,
-        tools: chat.tools.iter().enumerate().map(|(at, tool)| function(at, tool)).collect::<Result<_, _>>()?,
+        tools: chat
+            .tools
+            .iter()
+            .enumerate()
+            .filter_map(|(at, tool)| function(at, &tool.content))
+            .collect::<Result<_, _>>()?,
         tool_choice: choice(chat),
         temperature: chat.temperature,
         top_p: chat.top_p,
@@ -201,10 +208,10 @@ impl<'a> Turns<'a> {
     }
 
     /// Results stand before any text of their turn, or Anthropic takes them for missing.
-    fn add_results(&mut self, results: &'a [ToolResult]) {
+    fn add_results(&mut self, results: &'a [Part<ToolResult>]) {
         self.last(Role::User);
         let at = self.results;
-        self.last(Role::User).splice(at..at, results.iter().map(result_block));
+        self.last(Role::User).splice(at..at, results.iter().map(|result| result_block(&result.content)));
         self.results += results.len();
     }
 
@@ -219,25 +226,27 @@ impl<'a> Turns<'a> {
 }
 
 /// A text block must not be empty; nothing is lost with one that is.
-fn user_blocks(parts: &[UserPart]) -> impl Iterator<Item = Block<'_>> {
-    parts.iter().filter_map(|part| match part {
+fn user_blocks(parts: &[Part<UserPart>]) -> impl Iterator<Item = Block<'_>> {
+    parts.iter().filter_map(|part| match &part.content {
         UserPart::Text(text) if text.is_empty() => None,
         UserPart::Text(text) => Some(Block::Text { text }),
         UserPart::Image(image) => Some(Block::Image { source: source(image) }),
+        _ => None,
     })
 }
 
-fn assistant_blocks(message: usize, parts: &[AssistantPart]) -> Result<Vec<Block<'_>>, Unsupported> {
+fn assistant_blocks(message: usize, parts: &[Part<AssistantPart>]) -> Result<Vec<Block<'_>>, Unsupported> {
     let mut blocks = Vec::with_capacity(parts.len());
     for (at, part) in parts.iter().enumerate() {
-        match part {
-            AssistantPart::Text(text) if text.is_empty() => {}
-            AssistantPart::Text(text) => blocks.push(Block::Text { text }),
+        match &part.content {
+            AssistantPart::Text { text, .. } if text.is_empty() => {}
+            AssistantPart::Text { text, .. } => blocks.push(Block::Text { text }),
             AssistantPart::ToolCall(call) => {
                 let field = || format!("messages[{message}].parts[{at}].tool_call.arguments");
                 let input = json_text::borrow(&call.arguments, field)?;
                 blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input });
             }
+            _ => {}
         }
     }
     Ok(blocks)
@@ -250,12 +259,17 @@ fn result_block(result: &ToolResult) -> Block<'_> {
 
 fn source(image: &Image) -> Source<'_> {
     match &image.source {
-        ImageSource::Data(bytes) => Source::Base64 { media_type: &image.media_type, data: BASE64.encode(bytes) },
-        ImageSource::Url(url) => Source::Url { url },
+        FileSource::Data(bytes) => Source::Base64 { media_type: &image.media_type, data: BASE64.encode(bytes) },
+        FileSource::Url(url) | FileSource::FileId(url) => Source::Url { url },
     }
 }
 
-fn function(at: usize, tool: &Tool) -> Result<Function<'_>, Unsupported> {
+fn function(at: usize, tool: &Tool) -> Option<Result<Function<'_>, Unsupported>> {
+    let Tool::Function(tool) = tool else { return None };
+    Some(described(at, tool))
+}
+
+fn described(at: usize, tool: &crate::message::Function) -> Result<Function<'_>, Unsupported> {
     let schema = match tool.parameters.as_str() {
         "" => r#"{"type":"object","properties":{}}"#,
         parameters => parameters,

@@ -276,6 +276,8 @@ impl ResponseDecoder {
             provider_reason: word,
             usage: out.usage,
             stop_sequence: String::new(),
+            provider_details: String::new(),
+            provider_usage: String::new(),
         }));
         out.finished = true;
         Ok(())

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::MADE_ID;
 use crate::{
     message::{
-        AssistantPart, Chat, Image, ImageSource, Message, Provider, Tool, ToolCall, ToolChoice, ToolResult, UserPart,
+        AssistantPart, Chat, FileSource, Image, Message, Provider, Tool, ToolCall, ToolChoice, ToolResult, UserPart,
     },
     provider::{Unsupported, json_text, limits},
 };
@@ -45,8 +45,12 @@ fn segment(name: &str) -> String {
 
 pub(super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
     check(chat)?;
-    let functions =
-        chat.tools.iter().enumerate().map(|(at, tool)| function(at, tool)).collect::<Result<Vec<_>, _>>()?;
+    let functions = chat
+        .tools
+        .iter()
+        .enumerate()
+        .filter_map(|(at, tool)| function(at, &tool.content))
+        .collect::<Result<Vec<_>, _>>()?;
     let system = Some(&chat.system).filter(|system| !system.is_empty());
     json_text::serialize(&Body {
         contents: contents(model, &chat.messages)?,
@@ -243,7 +247,7 @@ fn contents<'a>(model: &str, messages: &'a [Message]) -> Result<Vec<Content<'a>>
         match message {
             Message::User(parts) => {
                 for (part, content) in parts.iter().enumerate() {
-                    let part = user_part(content, || format!("messages[{at}].parts[{part}]"))?;
+                    let part = user_part(&content.content, || format!("messages[{at}].parts[{part}]"))?;
                     turns.last(Role::User).parts.push(part);
                 }
             }
@@ -291,11 +295,15 @@ impl<'a> Turns<'a> {
         &mut self.whole[last]
     }
 
-    fn add_answer(&mut self, message: usize, parts: &'a [AssistantPart]) -> Result<(), Unsupported> {
+    fn add_answer(
+        &mut self,
+        message: usize,
+        parts: &'a [crate::message::Part<AssistantPart>],
+    ) -> Result<(), Unsupported> {
         let mut signature = Some(NO_SIGNATURE).filter(|_| self.signs);
         for (at, part) in parts.iter().enumerate() {
-            let part = match part {
-                AssistantPart::Text(text) => Part::text(text),
+            let part = match &part.content {
+                AssistantPart::Text { text, .. } => Part::text(text),
                 AssistantPart::ToolCall(call) => {
                     let place = self.calls.len();
                     self.calls.insert(&call.id, place);
@@ -303,14 +311,20 @@ impl<'a> Turns<'a> {
                     let function_call = Some(function_call(call, field)?);
                     Part { function_call, thought_signature: signature.take(), ..Part::default() }
                 }
+                _ => continue,
             };
             self.last(Role::Model).parts.push(part);
         }
         Ok(())
     }
 
-    fn add_results(&mut self, message: usize, results: &'a [ToolResult]) -> Result<(), Unsupported> {
+    fn add_results(
+        &mut self,
+        message: usize,
+        results: &'a [crate::message::Part<ToolResult>],
+    ) -> Result<(), Unsupported> {
         for (at, result) in results.iter().enumerate() {
+            let result = &result.content;
             let place = self.calls.get(result.call_id.as_str()).copied().unwrap_or(usize::MAX);
             let parts = result_parts(result, || format!("messages[{message}].parts[{at}].tool_result"))?;
             self.last(Role::User).results.push((place, parts));
@@ -332,6 +346,7 @@ fn user_part(part: &UserPart, field: impl Fn() -> String) -> Result<Part<'_>, Un
     match part {
         UserPart::Text(text) => Ok(Part::text(text)),
         UserPart::Image(image) => image_part(image, field),
+        _ => Err(Unsupported { field: field(), problem: "Gemini has no form for it".to_owned() }),
     }
 }
 
@@ -341,19 +356,21 @@ const FILE_HOSTS: [&str; 2] = ["https://generativelanguage.googleapis.com/", "gs
 fn image_part(image: &Image, field: impl Fn() -> String) -> Result<Part<'_>, Unsupported> {
     let mime_type = image.media_type.as_str();
     match &image.source {
-        ImageSource::Data(bytes) => {
+        FileSource::Data(bytes) => {
             let inline_data = Some(InlineData { mime_type, data: BASE64.encode(bytes) });
             Ok(Part { inline_data, ..Part::default() })
         }
-        ImageSource::Url(url) if !FILE_HOSTS.iter().any(|host| url.starts_with(host)) => Err(Unsupported {
+        FileSource::Url(url) if !FILE_HOSTS.iter().any(|host| url.starts_with(host)) => Err(Unsupported {
             field: format!("{}.image.url", field()),
             problem: "Gemini does not fetch from other sites; send the image itself, or a file of Google's".to_owned(),
         }),
-        ImageSource::Url(_) if mime_type.is_empty() => Err(Unsupported {
+        FileSource::Url(_) | FileSource::FileId(_) if mime_type.is_empty() => Err(Unsupported {
             field: format!("{}.image.media_type", field()),
             problem: "Gemini needs the media type of a file; set it".to_owned(),
         }),
-        ImageSource::Url(file_uri) => Ok(Part { file_data: Some(FileData { mime_type, file_uri }), ..Part::default() }),
+        FileSource::Url(file_uri) | FileSource::FileId(file_uri) => {
+            Ok(Part { file_data: Some(FileData { mime_type, file_uri }), ..Part::default() })
+        }
     }
 }
 
@@ -371,17 +388,18 @@ fn result_parts(result: &ToolResult, field: impl Fn() -> String) -> Result<Vec<P
     let texts: Vec<&str> = result
         .content
         .iter()
-        .filter_map(|content| match content {
+        .filter_map(|content| match &content.content {
             UserPart::Text(text) => Some(text.as_str()),
-            UserPart::Image(_) => None,
+            _ => None,
         })
         .collect();
     let response = response(&texts, result.is_error);
     let function_response = Some(FunctionResponse { id: own_id(&result.call_id), name: &result.name, response });
     let mut parts = vec![Part { function_response, ..Part::default() }];
     for (at, content) in result.content.iter().enumerate() {
-        match content {
+        match &content.content {
             UserPart::Text(_) => {}
+            UserPart::Document(_) | UserPart::Audio(_) | UserPart::Provider(_) => {}
             UserPart::Image(image) => parts.push(image_part(image, || format!("{}.content[{at}]", field()))?),
         }
     }
@@ -402,7 +420,12 @@ fn response<'a>(texts: &[&'a str], is_error: bool) -> Response<'a> {
     }
 }
 
-fn function(at: usize, tool: &Tool) -> Result<Function<'_>, Unsupported> {
+fn function(at: usize, tool: &Tool) -> Option<Result<Function<'_>, Unsupported>> {
+    let Tool::Function(tool) = tool else { return None };
+    Some(described(at, tool))
+}
+
+fn described(at: usize, tool: &crate::message::Function) -> Result<Function<'_>, Unsupported> {
     let parameters_json_schema = match tool.parameters.as_str() {
         "" => None,
         parameters => Some(json_text::borrow(parameters, || format!("tools[{at}].parameters"))?),

@@ -8,17 +8,17 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::errors;
 use crate::{
     message::{Event, Finish, FinishReason, Usage},
     provider::{
         Broken, Decoder, Output, json_text,
+        openai::errors,
         tool_calls::{CallEnd, ToolCalls},
     },
 };
 
 #[derive(Debug)]
-pub(super) struct ChunkDecoder {
+pub(in super::super) struct ChunkDecoder {
     call_seed: String,
     calls: ToolCalls,
     /// The call that each index of the provider means now. Indexes may be used again by
@@ -101,7 +101,7 @@ struct CompletionDetails {
 }
 
 impl ChunkDecoder {
-    pub(super) fn new(call_seed: &str) -> Self {
+    pub(in super::super) fn new(call_seed: &str) -> Self {
         Self {
             call_seed: call_seed.to_owned(),
             calls: ToolCalls::default(),
@@ -253,6 +253,8 @@ impl ChunkDecoder {
             provider_reason: std::mem::take(&mut self.finish_reason),
             usage: out.usage,
             stop_sequence: String::new(),
+            provider_details: String::new(),
+            provider_usage: String::new(),
         }));
         out.finished = true;
         Ok(())

@@ -5,13 +5,19 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{AssistantPart, Chat, Image, ImageSource, Message, Provider, Tool, ToolChoice, ToolResult, UserPart},
-    provider::{Unsupported, json_text, limits},
+    message::{
+        AssistantPart, Chat, FileSource, Image, Message, Part as Cached, Provider, Tool, ToolChoice, ToolResult,
+        UserPart,
+    },
+    provider::{
+        Unsupported, json_text, limits,
+        openai::models::{base, is_reasoning, takes_no_system},
+    },
 };
 
 const STOP_SEQUENCES_MAX: usize = 4;
 
-pub(super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
+pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
     check(model, chat)?;
     let has_tools = !chat.tools.is_empty();
     json_text::serialize(&Body {
@@ -26,7 +32,12 @@ pub(super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
         frequency_penalty: chat.frequency_penalty,
         seed: chat.seed,
         stop: &chat.stop_sequences,
-        tools: chat.tools.iter().enumerate().map(|(at, tool)| function(at, tool)).collect::<Result<_, _>>()?,
+        tools: chat
+            .tools
+            .iter()
+            .enumerate()
+            .filter_map(|(at, tool)| function(at, &tool.content))
+            .collect::<Result<_, _>>()?,
         // Both are a 400 without tools, and mean nothing then.
         tool_choice: chat.tool_choice.as_ref().filter(|_| has_tools).map(choice),
         parallel_tool_calls: chat.parallel_tool_calls.filter(|_| has_tools),
@@ -185,36 +196,6 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     limits::stop_sequences(WHO, chat, STOP_SEQUENCES_MAX)
 }
 
-/// The model that a fine-tuned one is made from, in lower case.
-fn base(model: &str) -> String {
-    let lower = model.to_ascii_lowercase();
-    match lower.strip_prefix("ft:") {
-        Some(tuned) => tuned.split(':').next().unwrap_or(tuned).to_owned(),
-        None => lower,
-    }
-}
-
-/// Whether the model thinks before it answers: the o-series, and GPT from 5 on except
-/// `gpt-5-chat`. Such a model is instructed by the developer and refuses to be sampled.
-fn is_reasoning(model: &str) -> bool {
-    let base = base(model);
-    if let Some(rest) = base.strip_prefix('o') {
-        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        return after.len() < rest.len() && (after.is_empty() || after.starts_with('-'));
-    }
-    let Some(rest) = base.strip_prefix("gpt-") else { return false };
-    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    // Azure writes 3.5 as 35.
-    let recent = rest[..digits].parse::<u32>().is_ok_and(|major| major >= 5 && major != 35);
-    recent && !rest.starts_with("5-chat")
-}
-
-/// The first of the o-series know no instructions.
-fn takes_no_system(model: &str) -> bool {
-    let base = base(model);
-    ["o1-mini", "o1-preview"].iter().any(|first| base == *first || base.starts_with(&format!("{first}-")))
-}
-
 fn messages<'a>(model: &str, chat: &'a Chat) -> Result<Vec<Turn<'a>>, Unsupported> {
     let mut turns = Vec::with_capacity(chat.messages.len() + 1);
     let content = chat.system.as_str();
@@ -225,11 +206,13 @@ fn messages<'a>(model: &str, chat: &'a Chat) -> Result<Vec<Turn<'a>>, Unsupporte
     }
     for (at, message) in chat.messages.iter().enumerate() {
         match message {
-            Message::User(parts) => turns.push(Turn::User { content: Content::of(parts.iter().map(part)) }),
+            Message::User(parts) => {
+                turns.push(Turn::User { content: Content::of(parts.iter().filter_map(|found| part(&found.content))) })
+            }
             Message::Assistant(parts) => turns.push(assistant(parts)),
             Message::Tool(results) => {
                 for (part, result) in results.iter().enumerate() {
-                    turns.push(tool_result(at, part, result)?);
+                    turns.push(tool_result(at, part, &result.content)?);
                 }
             }
         }
@@ -252,33 +235,34 @@ impl<'a> Content<'a> {
     }
 }
 
-fn part(part: &UserPart) -> Part<'_> {
-    match part {
+fn part(part: &UserPart) -> Option<Part<'_>> {
+    Some(match part {
         UserPart::Text(text) => Part::Text { text },
         UserPart::Image(image) => Part::ImageUrl { image_url: image_url(image) },
-    }
+        _ => return None,
+    })
 }
 
 fn image_url(image: &Image) -> ImageUrl<'_> {
     let url = match &image.source {
-        ImageSource::Data(bytes) => format!("data:{};base64,{}", image.media_type, BASE64.encode(bytes)).into(),
-        ImageSource::Url(url) => url.into(),
+        FileSource::Data(bytes) => format!("data:{};base64,{}", image.media_type, BASE64.encode(bytes)).into(),
+        FileSource::Url(url) | FileSource::FileId(url) => url.into(),
     };
     ImageUrl { url }
 }
 
 /// Text and calls of a turn; their order between each other has no form here.
-fn assistant(parts: &[AssistantPart]) -> Turn<'_> {
-    let content = Content::of(parts.iter().filter_map(|part| match part {
-        AssistantPart::Text(text) => Some(Part::Text { text }),
-        AssistantPart::ToolCall(_) => None,
+fn assistant(parts: &[Cached<AssistantPart>]) -> Turn<'_> {
+    let content = Content::of(parts.iter().filter_map(|part| match &part.content {
+        AssistantPart::Text { text, .. } => Some(Part::Text { text }),
+        _ => None,
     }));
-    let tool_calls = parts.iter().filter_map(|part| match part {
-        AssistantPart::Text(_) => None,
+    let tool_calls = parts.iter().filter_map(|part| match &part.content {
         AssistantPart::ToolCall(call) => {
             let function = Typed::new(CalledFunction { name: &call.name, arguments: &call.arguments });
             Some(Call { id: &call.id, function })
         }
+        _ => None,
     });
     Turn::Assistant { content, tool_calls: tool_calls.collect() }
 }
@@ -286,9 +270,9 @@ fn assistant(parts: &[AssistantPart]) -> Turn<'_> {
 fn tool_result(message: usize, part: usize, result: &ToolResult) -> Result<Turn<'_>, Unsupported> {
     let mut texts = Vec::with_capacity(result.content.len());
     for (at, content) in result.content.iter().enumerate() {
-        match content {
+        match &content.content {
             UserPart::Text(text) => texts.push(Part::Text { text }),
-            UserPart::Image(_) => {
+            _ => {
                 return Err(Unsupported {
                     field: format!("messages[{message}].parts[{part}].tool_result.content[{at}].image"),
                     problem: "OpenAI takes only text as a tool's result; send the image in a message of the user"
@@ -300,7 +284,12 @@ fn tool_result(message: usize, part: usize, result: &ToolResult) -> Result<Turn<
     Ok(Turn::Tool { tool_call_id: &result.call_id, content: Content::of(texts.into_iter()) })
 }
 
-fn function(at: usize, tool: &Tool) -> Result<Typed<Function<'_>>, Unsupported> {
+fn function(at: usize, tool: &Tool) -> Option<Result<Typed<Function<'_>>, Unsupported>> {
+    let Tool::Function(tool) = tool else { return None };
+    Some(described(at, tool))
+}
+
+fn described(at: usize, tool: &crate::message::Function) -> Result<Typed<Function<'_>>, Unsupported> {
     let parameters = match tool.parameters.as_str() {
         "" => None,
         parameters => Some(json_text::borrow(parameters, || format!("tools[{at}].parameters"))?),

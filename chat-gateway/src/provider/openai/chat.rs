@@ -1,0 +1,15 @@
+//! The Chat Completions API.
+//!
+//! <https://platform.openai.com/docs/api-reference/chat>. What is odd: usage comes only
+//! if it is asked for, in a chunk without choices after the finish reason; a refusal is
+//! text of its own with the finish reason `stop`; calls have no end of their own; the
+//! reasoning models refuse most sampling parameters.
+//!
+//! Azure and servers that imitate this API are read as well where they differ in what
+//! they leave out.
+
+mod decoder;
+mod request;
+
+pub(super) use decoder::ChunkDecoder;
+pub(super) use request::body;
