@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FinishReason, Image, ImageSource, Message, Provider as Name, Tool, ToolCall, ToolChoice,
-        ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
+        ToolChoice, ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -12,24 +12,31 @@ use crate::{
     },
 };
 
-fn text(text: &str) -> UserPart {
-    UserPart::Text(text.to_owned())
+fn text(text: &str) -> Part<UserPart> {
+    UserPart::Text(text.to_owned()).into()
 }
 
 fn user(content: &str) -> Message {
     Message::User(vec![text(content)])
 }
 
-fn call(id: &str, arguments: &str) -> AssistantPart {
-    AssistantPart::ToolCall(ToolCall { id: id.to_owned(), name: "tool".to_owned(), arguments: arguments.to_owned() })
+fn call(id: &str, arguments: &str) -> Part<AssistantPart> {
+    AssistantPart::ToolCall(ToolCall {
+        id: id.to_owned(),
+        name: "tool".to_owned(),
+        arguments: arguments.to_owned(),
+        signature: String::new(),
+    })
+    .into()
 }
 
-fn result(id: &str, content: Vec<UserPart>, is_error: bool) -> ToolResult {
-    ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error }
+fn result(id: &str, content: Vec<Part<UserPart>>, is_error: bool) -> Part<ToolResult> {
+    ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error }.into()
 }
 
-fn tool(parameters: &str) -> Tool {
-    Tool { name: "tool".to_owned(), description: String::new(), parameters: parameters.to_owned() }
+fn tool(parameters: &str) -> Part<Tool> {
+    let (name, parameters) = ("tool".to_owned(), parameters.to_owned());
+    Tool::Function(Function { name, description: String::new(), parameters, strict: None }).into()
 }
 
 fn body(model: &str, chat: &Chat) -> Value {
@@ -69,13 +76,21 @@ fn every_parameter_has_its_place() {
 
 #[test]
 fn turns_of_one_role_are_one_and_results_come_first() {
-    let data = Image { source: ImageSource::Data(b"img".to_vec()), media_type: "image/png".to_owned() };
-    let url = Image { source: ImageSource::Url("https://a.test/b".to_owned()), media_type: String::new() };
+    let data =
+        Image { source: FileSource::Data("img".into()), media_type: "image/png".to_owned(), detail: String::new() };
+    let url = Image {
+        source: FileSource::Url("https://a.test/b".to_owned()),
+        media_type: String::new(),
+        detail: String::new(),
+    };
     let chat = Chat {
         messages: vec![
             user("Look"),
-            Message::User(vec![UserPart::Image(data), UserPart::Image(url)]),
-            Message::Assistant(vec![AssistantPart::Text(String::new()), call("a", r#"{"z":1, "a":1.00}"#)]),
+            Message::User(vec![UserPart::Image(data).into(), UserPart::Image(url).into()]),
+            Message::Assistant(vec![
+                AssistantPart::Text { text: String::new(), signature: String::new() }.into(),
+                call("a", r#"{"z":1, "a":1.00}"#),
+            ]),
             Message::Assistant(vec![call("b", "{}")]),
             user("By the way"),
             Message::Tool(vec![result("a", vec![text("4"), text("2")], false)]),

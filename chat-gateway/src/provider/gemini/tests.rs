@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FinishReason, Image, ImageSource, Message, Provider as Name, Tool, ToolCall, ToolChoice,
-        ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
+        ToolChoice, ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-fn text(text: &str) -> UserPart {
-    UserPart::Text(text.to_owned())
+fn text(text: &str) -> Part<UserPart> {
+    UserPart::Text(text.to_owned()).into()
 }
 
 fn user(content: &str) -> Message {
@@ -26,21 +26,32 @@ fn chat() -> Chat {
     Chat { messages: vec![user("Hi")], ..Chat::default() }
 }
 
-fn call(id: &str, name: &str) -> AssistantPart {
+fn call(id: &str, name: &str) -> Part<AssistantPart> {
     let arguments = r#"{"z": 1, "a": 2}"#.to_owned();
-    AssistantPart::ToolCall(ToolCall { id: id.to_owned(), name: name.to_owned(), arguments })
+    AssistantPart::ToolCall(ToolCall { id: id.to_owned(), name: name.to_owned(), arguments, signature: String::new() })
+        .into()
 }
 
-fn result(id: &str, content: Vec<UserPart>, is_error: bool) -> ToolResult {
-    ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error }
+fn result(id: &str, content: Vec<Part<UserPart>>, is_error: bool) -> Part<ToolResult> {
+    ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error }.into()
 }
 
-fn data() -> UserPart {
-    UserPart::Image(Image { source: ImageSource::Data(b"img".to_vec()), media_type: "image/png".to_owned() })
+fn data() -> Part<UserPart> {
+    UserPart::Image(Image {
+        source: FileSource::Data("img".into()),
+        media_type: "image/png".to_owned(),
+        detail: String::new(),
+    })
+    .into()
 }
 
-fn url(url: &str, media_type: &str) -> UserPart {
-    UserPart::Image(Image { source: ImageSource::Url(url.to_owned()), media_type: media_type.to_owned() })
+fn url(url: &str, media_type: &str) -> Part<UserPart> {
+    UserPart::Image(Image {
+        source: FileSource::Url(url.to_owned()),
+        media_type: media_type.to_owned(),
+        detail: String::new(),
+    })
+    .into()
 }
 
 fn body(model: &str, chat: &Chat) -> Value {
@@ -90,7 +101,11 @@ fn results_follow_the_order_of_their_calls() {
         messages: vec![
             Message::User(vec![text("Look"), data()]),
             Message::User(vec![url("gs://bucket/file", "image/png")]),
-            Message::Assistant(vec![AssistantPart::Text("Sure".to_owned()), call("own", "tool"), call(&made, "tool")]),
+            Message::Assistant(vec![
+                AssistantPart::Text { text: "Sure".to_owned(), signature: String::new() }.into(),
+                call("own", "tool"),
+                call(&made, "tool"),
+            ]),
             user("By the way"),
             Message::Tool(vec![result(&made, vec![text("it "), text("broke")], true)]),
             Message::Tool(vec![result("own", vec![text(r#" {"b": 1, "a": 2}"#), data()], false)]),
@@ -163,10 +178,13 @@ fn repeated_calls_stand_in_for_the_signatures_that_newer_models_want() {
 
 #[test]
 fn tools_and_their_choice() {
-    let tool = |parameters: &str| Tool {
-        name: "tool".to_owned(),
-        description: String::new(),
-        parameters: parameters.to_owned(),
+    let tool = |parameters: &str| {
+        Part::from(Tool::Function(Function {
+            name: "tool".to_owned(),
+            description: String::new(),
+            parameters: parameters.to_owned(),
+            strict: None,
+        }))
     };
     for (tool_choice, expected) in [
         (None, Value::Null),

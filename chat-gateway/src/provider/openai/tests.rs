@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FinishReason, Image, ImageSource, Message, Provider as Name, Tool, ToolCall, ToolChoice,
-        ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
+        ToolChoice, ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-fn text(text: &str) -> UserPart {
-    UserPart::Text(text.to_owned())
+fn text(text: &str) -> Part<UserPart> {
+    UserPart::Text(text.to_owned()).into()
 }
 
 fn user(content: &str) -> Message {
@@ -24,8 +24,13 @@ fn chat() -> Chat {
     Chat { messages: vec![user("Hi")], ..Chat::default() }
 }
 
-fn image() -> UserPart {
-    UserPart::Image(Image { source: ImageSource::Data(b"img".to_vec()), media_type: "image/png".to_owned() })
+fn image() -> Part<UserPart> {
+    UserPart::Image(Image {
+        source: FileSource::Data("img".into()),
+        media_type: "image/png".to_owned(),
+        detail: String::new(),
+    })
+    .into()
 }
 
 fn body(model: &str, chat: &Chat) -> Value {
@@ -99,15 +104,30 @@ fn reasoning_models_are_instructed_by_the_developer() {
 fn each_result_is_a_message_of_its_own() {
     let call = |id: &str| {
         let arguments = r#"{"z": 1}"#.to_owned();
-        AssistantPart::ToolCall(ToolCall { id: id.to_owned(), name: "tool".to_owned(), arguments })
+        AssistantPart::ToolCall(ToolCall {
+            id: id.to_owned(),
+            name: "tool".to_owned(),
+            arguments,
+            signature: String::new(),
+        })
+        .into()
     };
-    let result =
-        |id: &str, content, is_error| ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error };
-    let url = Image { source: ImageSource::Url("https://a.test/b".to_owned()), media_type: String::new() };
+    let result = |id: &str, content, is_error| {
+        ToolResult { call_id: id.to_owned(), name: "tool".to_owned(), content, is_error }.into()
+    };
+    let url = Image {
+        source: FileSource::Url("https://a.test/b".to_owned()),
+        media_type: String::new(),
+        detail: String::new(),
+    };
     let chat = Chat {
         messages: vec![
-            Message::User(vec![text("Look"), image(), UserPart::Image(url)]),
-            Message::Assistant(vec![AssistantPart::Text("Sure".to_owned()), call("a"), call("b")]),
+            Message::User(vec![text("Look"), image(), UserPart::Image(url).into()]),
+            Message::Assistant(vec![
+                AssistantPart::Text { text: "Sure".to_owned(), signature: String::new() }.into(),
+                call("a"),
+                call("b"),
+            ]),
             Message::Tool(vec![result("a", vec![text("4"), text("2")], false), result("b", vec![], true)]),
             Message::Assistant(vec![call("c")]),
         ],
@@ -133,10 +153,13 @@ fn each_result_is_a_message_of_its_own() {
 
 #[test]
 fn tools_and_their_choice() {
-    let tool = |parameters: &str| Tool {
-        name: "tool".to_owned(),
-        description: "Does it.".to_owned(),
-        parameters: parameters.to_owned(),
+    let tool = |parameters: &str| {
+        Part::from(Tool::Function(Function {
+            name: "tool".to_owned(),
+            description: "Does it.".to_owned(),
+            parameters: parameters.to_owned(),
+            strict: None,
+        }))
     };
     let with_tools = |tool_choice| Chat {
         tools: vec![tool(""), tool(r#"{"type":"object"}"#)],

@@ -11,20 +11,20 @@ fn request() -> pb::StreamChatRequest {
         messages: vec![message(Role::User, [text("Hello")])],
         tools: vec![pb::Tool {
             name: "weather".to_owned(),
-            description: String::new(),
             parameters: "{\"type\":\"object\"}".to_owned(),
+            ..Default::default()
         }],
         ..Default::default()
     }
 }
 
 fn message(role: Role, parts: impl IntoIterator<Item = Part>) -> pb::Message {
-    let parts = parts.into_iter().map(|part| pb::ContentPart { part: Some(part) }).collect();
+    let parts = parts.into_iter().map(|part| pb::ContentPart { part: Some(part), cache_control: None }).collect();
     pb::Message { role: role.into(), parts }
 }
 
 fn text(text: &str) -> Part {
-    Part::Text(pb::TextPart { text: text.to_owned() })
+    Part::Text(pb::TextPart { text: text.to_owned(), signature: String::new() })
 }
 
 fn call(id: &str, arguments: &str) -> Part {
@@ -32,7 +32,7 @@ fn call(id: &str, arguments: &str) -> Part {
         id: id.to_owned(),
         name: "weather".to_owned(),
         arguments: arguments.to_owned(),
-        incomplete: false,
+        ..Default::default()
     })
 }
 
@@ -41,7 +41,7 @@ fn result(id: &str) -> Part {
 }
 
 fn image(source: image_part::Source, media_type: &str) -> Part {
-    Part::Image(pb::ImagePart { source: Some(source), media_type: media_type.to_owned() })
+    Part::Image(pb::ImagePart { source: Some(source), media_type: media_type.to_owned(), ..Default::default() })
 }
 
 fn url(url: &str) -> image_part::Source {
