@@ -126,7 +126,7 @@ impl Answer {
         match event {
             Event::Started(started) => self.started = Some(started),
             Event::TextDelta(delta) => {
-                assert!(!delta.text.is_empty(), "a delta is not empty");
+                assert!(!delta.text.is_empty() || !delta.signature.is_empty(), "a delta is not empty");
                 self.text.push_str(&delta.text);
             }
             Event::RefusalDelta(delta) => self.refusal.push_str(&delta.text),
@@ -142,7 +142,7 @@ impl Answer {
                 assert!(call.arguments == *joined || (joined.is_empty() && call.arguments == "{}"), "deltas add up");
                 self.calls.push(call);
             }
-            Event::Usage(_) => {}
+            Event::ReasoningDelta(_) | Event::Citation(_) | Event::ProviderEvent(_) | Event::Usage(_) => {}
             Event::Finished(finished) => self.finished = Some(finished),
         }
     }
@@ -155,7 +155,8 @@ impl Answer {
 
 /// A request that says one thing.
 pub fn ask(model: &str, profile: Option<&str>, text: &str) -> StreamChatRequest {
-    let part = ContentPart { part: Some(Part::Text(TextPart { text: text.to_owned() })) };
+    let text = TextPart { text: text.to_owned(), ..TextPart::default() };
+    let part = ContentPart { part: Some(Part::Text(text)), ..ContentPart::default() };
     StreamChatRequest {
         organization_id: crate::ORGANIZATION.to_owned(),
         profile_id: profile.map(str::to_owned),

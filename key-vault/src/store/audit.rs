@@ -135,33 +135,21 @@ impl Store {
         Ok(ChainCounts { found: row.try_get("", "found")?, recorded: row.try_get("", "recorded")? })
     }
 
-    /// The chain of the oldest event before a time, and its last event before that time that
-    /// is among the first `limit`: what can go next. Its place and its MAC.
-    pub(crate) async fn audit_oldest(&self, before: DateTime<Utc>, limit: i64) -> Result<Option<(Uuid, i64, Vec<u8>)>> {
+    /// The chain of the oldest event before a time, by the ids of events.
+    pub(crate) async fn audit_oldest(&self, before: DateTime<Utc>) -> Result<Option<Uuid>> {
         use audit_event::Column;
         let reader = self.reader().await?;
         let with_row = audit_chain::Entity::find().select_only().column(audit_chain::Column::ChainId).into_query();
-        let oldest: Option<(Uuid, i64)> = audit_event::Entity::find()
+        let oldest: Option<Uuid> = audit_event::Entity::find()
             .select_only()
-            .columns([Column::ChainId, Column::Sequence])
+            .column(Column::ChainId)
             .filter(Column::EventId.lt(first_id_of(before)))
             .filter(Column::ChainId.in_subquery(with_row))
             .order_by_asc(Column::EventId)
             .into_tuple()
             .one(&reader)
             .await?;
-        let Some((chain, first)) = oldest else { return Ok(None) };
-        let last: Option<(i64, Vec<u8>)> = audit_event::Entity::find()
-            .select_only()
-            .columns([Column::Sequence, Column::Mac])
-            .filter(Column::ChainId.eq(chain))
-            .filter(Column::Sequence.between(first, first + limit - 1))
-            .filter(Column::EventId.lt(first_id_of(before)))
-            .order_by_desc(Column::Sequence)
-            .into_tuple()
-            .one(&reader)
-            .await?;
-        Ok(last.map(|(sequence, mac)| (chain, sequence, mac)))
+        Ok(oldest)
     }
 }
 

@@ -14,12 +14,12 @@ mod writer;
 
 use std::{sync::Mutex, time::Duration};
 
-use chrono::{SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::{Ask, Error, ResolvedKey, Vault};
@@ -241,20 +241,60 @@ impl Vault {
     pub(super) async fn purge_audit(&self) -> Result<(), Error> {
         let Some(kept_for) = self.upkeep.audit_kept_for else { return Ok(()) };
         let sealer = self.sealer()?;
+        let key = sealer.audit_key();
+        let before = Utc::now() - kept_for;
         for _ in 0..PURGE_STEPS {
-            let oldest = self.store.audit_oldest(Utc::now() - kept_for, PURGED_AT_ONCE).await?;
-            let Some((chain, last, mac)) = oldest else { break };
-            let tx = self.store.begin_audit().await?;
-            let Some(before) = tx.audit().lock_chain(chain).await? else { break };
-            // Without the note of where it begins now, what is left could not be verified.
-            if last > before.floor_sequence {
-                tx.audit().replace_chain(&before, &before.without(sealer.audit_key(), last, mac)).await?;
+            let Some(id) = self.store.audit_oldest(before).await? else { break };
+            let Some(chain) = self.store.audit_chain(id).await? else { break };
+            let Place { sequence: last, mac } = self.outlived(key, &chain, before).await?;
+            if last == chain.floor_sequence {
+                // Somebody gave an event an old id, or those before it are hardly younger.
+                warn!(chain.id = %id, "an event of the audit log looks old, and nothing before it may go: all is kept");
+                break;
             }
-            tx.audit().purge(chain, last).await?;
+            let tx = self.store.begin_audit().await?;
+            let Some(now) = tx.audit().lock_chain(id).await? else { break };
+            // Another replica may have been here. Without the note of where the chain begins now,
+            // what is left could not be verified.
+            if now.floor_sequence != chain.floor_sequence
+                || !tx.audit().replace_chain(&now, &now.without(key, last, mac)).await?
+            {
+                continue;
+            }
+            tx.audit().purge(id, last).await?;
             tx.commit().await?;
-            debug!(chain.id = %chain, last, "events of the audit log were removed: they are older than is kept");
+            debug!(chain.id = %id, last, "events of the audit log were removed: they are older than is kept");
         }
         Ok(())
+    }
+
+    /// How far the events of a chain are from before a time, and as they were written. Only such
+    /// are removed: whoever can write to the database must not have the vault remove its own log.
+    async fn outlived(&self, key: &AuditKey, chain: &Chain, before: DateTime<Utc>) -> Result<Place, Error> {
+        let mut place = Place { sequence: chain.floor_sequence, mac: chain.floor_mac.clone() };
+        if !chain.is_sealed(key) {
+            return Ok(place);
+        }
+        let last = chain.sequence.min(place.sequence.saturating_add(PURGED_AT_ONCE));
+        while place.sequence < last {
+            let step = self.store.audit_records(chain.id, place.sequence, last, verify::STEP).await?;
+            if step.is_empty() {
+                return Ok(place);
+            }
+            for record in step {
+                match record {
+                    Ok(record)
+                        if record.sequence == place.sequence + 1
+                            && record.event.time < before
+                            && record.follows(key, &place.mac) =>
+                    {
+                        place = Place { sequence: record.sequence, mac: record.mac };
+                    }
+                    Ok(_) | Err(_) => return Ok(place),
+                }
+            }
+        }
+        Ok(place)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta};
+use chrono::TimeDelta;
 use tempfile::TempDir;
 use tokio::{select, time::Instant};
 
@@ -99,6 +99,24 @@ async fn what_is_old_goes_and_the_rest_is_still_proven() {
     vault.write_at(&mut kept, Utc::now(), 5).await;
     vault.purge_audit().await.unwrap();
     assert_eq!(vault.verify_audit(Cursor::default()).await.unwrap().cursor.events, 25);
+}
+
+/// Whoever can write to the database cannot have the vault remove what is young.
+#[tokio::test]
+async fn an_event_that_was_made_to_look_old_takes_nothing_with_it() {
+    let (vault, _folder) = vault().await;
+    let mut chain = vault.new_chain().await;
+    vault.write_at(&mut chain, Utc::now(), 20).await;
+    let old = event_at(Utc::now() - TimeDelta::hours(25));
+    let tx = vault.store.begin_audit().await.unwrap();
+    tx.audit().insert(&chain, &[old], vec![chain.mac.clone()]).await.unwrap();
+    tx.commit().await.unwrap();
+
+    vault.purge_audit().await.unwrap();
+
+    assert_eq!(vault.all_events().await.len(), 21);
+    let found = vault.verify_audit(Cursor::default()).await.unwrap();
+    assert_eq!((found.problems[0].kind, found.problems[0].sequence), (ProblemKind::Altered, 21));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ const EVENTS_MAX: i64 = 50_000;
 const PART_MAX: Duration = Duration::from_secs(2);
 
 /// How many are read at once.
-const STEP: u64 = 1_000;
+pub(super) const STEP: u64 = 1_000;
 
 /// How many problems one call tells of.
 const PROBLEMS_MAX: usize = 100;
