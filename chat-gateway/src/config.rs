@@ -184,6 +184,25 @@ pub enum Output {
     Json,
 }
 
+/// How much a model thinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Effort {
+    /// Not at all.
+    None,
+    /// Hardly.
+    Minimal,
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+    /// Very much.
+    Xhigh,
+    /// As much as it can.
+    Max,
+}
+
 /// A chat in the terminal.
 #[derive(Args, Clone, Debug)]
 pub struct ChatOptions {
@@ -206,9 +225,14 @@ pub struct ChatOptions {
     #[arg(long)]
     pub system: Option<String>,
 
-    /// An image to send with the first message; may be repeated
-    #[arg(long = "image", value_name = "PATH", action = ArgAction::Append)]
-    pub images: Vec<PathBuf>,
+    /// An image, a PDF or a recording to send with the first message; may be repeated
+    #[arg(long = "file", visible_alias = "image", value_name = "PATH", action = ArgAction::Append)]
+    pub files: Vec<PathBuf>,
+
+    /// How much the model thinks before it answers. What it shows of it is printed beside the
+    /// answer
+    #[arg(long, value_enum)]
+    pub effort: Option<Effort>,
 
     /// The most tokens to produce
     #[arg(long, value_name = "TOKENS")]

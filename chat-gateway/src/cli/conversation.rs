@@ -13,8 +13,9 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use proto::chat::{
-    ContentPart, ImagePart, Message, StreamChatRequest, TextPart, chat_service_client::ChatServiceClient,
-    content_part::Part, image_part, message::Role, stream_chat_response::Event,
+    AudioPart, ContentPart, DocumentPart, ImagePart, Message, Reasoning, StreamChatRequest, TextPart,
+    chat_service_client::ChatServiceClient, content_part::Part, document_part, image_part, message::Role, reasoning,
+    stream_chat_response::Event,
 };
 use rustyline::{DefaultEditor, error::ReadlineError};
 use service_runtime::client::Wire;
@@ -22,7 +23,7 @@ use tokio::{signal, sync::mpsc, task};
 use tonic::Status;
 
 use super::{INTERRUPTED, connect, output};
-use crate::config::{ChatOptions, Output};
+use crate::config::{ChatOptions, Effort, Output};
 
 /// Longer inputs come from files by mistake.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -56,13 +57,13 @@ enum Turn {
 struct Conversation {
     client: ChatServiceClient<Wire>,
     request: StreamChatRequest,
-    images: Vec<Part>,
+    files: Vec<Part>,
     output: Output,
 }
 
 impl Conversation {
     fn new(client: ChatServiceClient<Wire>, options: &ChatOptions) -> anyhow::Result<Self> {
-        let images = options.images.iter().map(|path| image(path)).collect::<anyhow::Result<_>>()?;
+        let files = options.files.iter().map(|path| file(path)).collect::<anyhow::Result<_>>()?;
         let request = StreamChatRequest {
             organization_id: options.organization.clone(),
             profile_id: options.profile.clone(),
@@ -70,9 +71,10 @@ impl Conversation {
             system: options.system.clone().unwrap_or_default(),
             max_output_tokens: options.max_output_tokens,
             temperature: options.temperature,
+            reasoning: options.effort.map(reasoning),
             ..StreamChatRequest::default()
         };
-        Ok(Self { client, request, images, output: options.client.output })
+        Ok(Self { client, request, files, output: options.client.output })
     }
 
     async fn interactive(&mut self) -> anyhow::Result<ExitCode> {
@@ -94,7 +96,7 @@ impl Conversation {
     /// Says one thing and prints the answer. Both join the history if the answer is whole.
     async fn turn(&mut self, prompt: String) -> anyhow::Result<Turn> {
         let mut request = self.request.clone();
-        let parts = self.images.iter().cloned().chain([text(prompt)]);
+        let parts = self.files.iter().cloned().chain([text(prompt)]);
         request.messages.push(message(Role::User, parts));
         let answer = tokio::select! {
             answer = print_answer(&mut self.client, request.clone(), self.output) => answer?,
@@ -109,7 +111,7 @@ impl Conversation {
         if !answer.is_empty() {
             request.messages.push(message(Role::Assistant, [text(answer)]));
             self.request = request;
-            self.images.clear();
+            self.files.clear();
         }
         Ok(Turn::Finished)
     }
@@ -200,16 +202,41 @@ fn text(text: String) -> Part {
     Part::Text(TextPart { text, signature: String::new() })
 }
 
-/// Reads an image; its type follows from its first bytes.
-fn image(path: &Path) -> anyhow::Result<Part> {
-    let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let media_type = match data.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => "image/png",
-        [0xFF, 0xD8, 0xFF, ..] => "image/jpeg",
-        [b'G', b'I', b'F', b'8', ..] => "image/gif",
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => "image/webp",
-        _ => bail!("{} is not a PNG, JPEG, GIF or WebP image", path.display()),
+fn reasoning(effort: Effort) -> Reasoning {
+    let effort = match effort {
+        Effort::None => reasoning::Effort::None,
+        Effort::Minimal => reasoning::Effort::Minimal,
+        Effort::Low => reasoning::Effort::Low,
+        Effort::Medium => reasoning::Effort::Medium,
+        Effort::High => reasoning::Effort::High,
+        Effort::Xhigh => reasoning::Effort::Xhigh,
+        Effort::Max => reasoning::Effort::Max,
     };
-    let (source, media_type) = (Some(image_part::Source::Data(data.into())), media_type.to_owned());
-    Ok(Part::Image(ImagePart { source, media_type, ..ImagePart::default() }))
+    Reasoning { amount: Some(reasoning::Amount::Effort(effort.into())), ..Reasoning::default() }
+}
+
+/// Reads a file; its type follows from its first bytes.
+fn file(path: &Path) -> anyhow::Result<Part> {
+    let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let image = |media_type: &str, data: Vec<u8>| {
+        let (source, media_type) = (Some(image_part::Source::Data(data.into())), media_type.to_owned());
+        Part::Image(ImagePart { source, media_type, ..ImagePart::default() })
+    };
+    let audio = |media_type: &str, data: Vec<u8>| {
+        Part::Audio(AudioPart { data: data.into(), media_type: media_type.to_owned() })
+    };
+    Ok(match data.as_slice() {
+        [0x89, b'P', b'N', b'G', ..] => image("image/png", data),
+        [0xFF, 0xD8, 0xFF, ..] => image("image/jpeg", data),
+        [b'G', b'I', b'F', b'8', ..] => image("image/gif", data),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => image("image/webp", data),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..] => audio("audio/wav", data),
+        [b'I', b'D', b'3', ..] | [0xFF, 0xFB | 0xF3 | 0xF2, ..] => audio("audio/mpeg", data),
+        [b'%', b'P', b'D', b'F', b'-', ..] => Part::Document(DocumentPart {
+            source: Some(document_part::Source::Data(data.into())),
+            media_type: "application/pdf".to_owned(),
+            ..DocumentPart::default()
+        }),
+        _ => bail!("{} is not a PNG, JPEG, GIF, WebP, PDF, WAV or MP3 file", path.display()),
+    })
 }
