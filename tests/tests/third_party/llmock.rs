@@ -26,6 +26,7 @@ fn url(server: &Server, endpoint: Endpoint) -> String {
 
 /// What the next request meets.
 async fn next(server: &Server, behavior: Value) {
+    service_runtime::tls::install_crypto_provider();
     let client = reqwest::Client::new();
     let scenario = json!({ "behaviors": [behavior] }).to_string();
     let post = client.post(format!("{}/_llmock/scenario", server.url)).header("content-type", "application/json");
