@@ -43,10 +43,6 @@ pub(crate) trait Provider: Sync {
     /// The value is marked sensitive.
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)>;
 
-    /// Reads the answer to one request. `call_seed` is unique to the request: ids of
-    /// tool calls are made from it where the provider has none.
-    fn decoder(&self, call_seed: &str) -> Box<dyn Decoder>;
-
     /// What a status other than 2xx, or an error inside a 200, means.
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection;
 
@@ -98,7 +94,13 @@ pub(crate) struct Outbound {
     pub(crate) headers: HeaderMap,
     /// JSON.
     pub(crate) body: Vec<u8>,
+    /// Reads the answer.
+    pub(crate) decoder: NewDecoder,
 }
+
+/// Makes a reader of the answer to one request. Its argument, the seed of calls, is unique
+/// to the request: ids of tool calls are made from it where the provider has none.
+pub(crate) type NewDecoder = fn(&str) -> Box<dyn Decoder>;
 
 /// A field of the request that the provider does not have.
 #[derive(Debug, PartialEq, Eq)]

@@ -205,6 +205,7 @@ impl Upstream {
         mut call: Call,
     ) -> Result<Exchange, (Fault, String)> {
         let provider = provider::of(call.provider());
+        let new_decoder = outbound.decoder;
         let first_output = Instant::now() + self.options.first_event_timeout;
         let response = self
             .send(outbound, key, deadline.min(first_output), &mut call)
@@ -225,7 +226,7 @@ impl Upstream {
         let mut exchange = Exchange {
             response,
             reader: sse::Reader::new(EVENT_BYTES_MAX),
-            decoder: provider.decoder(call_seed),
+            decoder: new_decoder(call_seed),
             output: Output::default(),
             request_id: request_id.clone(),
             idle_max: self.options.idle_timeout,

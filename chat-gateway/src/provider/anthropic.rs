@@ -22,18 +22,13 @@ pub(super) struct Anthropic;
 
 impl Provider for Anthropic {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
-        Ok(Outbound { path: "/messages".to_owned(), headers: version(), body: request::body(model, chat)? })
+        Ok(Outbound { path: "/messages".to_owned(), headers: version(), body: request::body(model, chat)?, decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
         let mut value = HeaderValue::from_str(key.expose()).ok()?;
         value.set_sensitive(true);
         Some((HeaderName::from_static("x-api-key"), value))
-    }
-
-    // Anthropic has an id for each call; none is made.
-    fn decoder(&self, _call_seed: &str) -> Box<dyn Decoder> {
-        Box::<decoder::MessageDecoder>::default()
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {
@@ -59,6 +54,11 @@ impl Provider for Anthropic {
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {
         errors::standing(rejection)
     }
+}
+
+/// Reads a message. Anthropic has an id for each call; none is made.
+fn decoder(_call_seed: &str) -> Box<dyn Decoder> {
+    Box::<decoder::MessageDecoder>::default()
 }
 
 /// The version of the API that this module was written against, which every request names.

@@ -27,7 +27,7 @@ pub(super) struct Gemini;
 impl Provider for Gemini {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let body = request::body(model, chat)?;
-        Ok(Outbound { path: request::path(model), headers: HeaderMap::new(), body })
+        Ok(Outbound { path: request::path(model), headers: HeaderMap::new(), body, decoder })
     }
 
     // A header: in the query, the key would be written to the log of every proxy.
@@ -35,10 +35,6 @@ impl Provider for Gemini {
         let mut value = HeaderValue::from_str(key.expose()).ok()?;
         value.set_sensitive(true);
         Some((HeaderName::from_static("x-goog-api-key"), value))
-    }
-
-    fn decoder(&self, call_seed: &str) -> Box<dyn Decoder> {
-        Box::new(decoder::ResponseDecoder::new(call_seed))
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {
@@ -64,6 +60,11 @@ impl Provider for Gemini {
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {
         errors::standing(rejection)
     }
+}
+
+/// Reads a response.
+fn decoder(call_seed: &str) -> Box<dyn Decoder> {
+    Box::new(decoder::ResponseDecoder::new(call_seed))
 }
 
 #[cfg(test)]

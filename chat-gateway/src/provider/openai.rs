@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use serde_json::Value;
 
-use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
+use super::{Outbound, Provider, Rejection, Standing, Unsupported, key_check};
 use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct OpenAi;
@@ -19,17 +19,13 @@ pub(super) struct OpenAi;
 impl Provider for OpenAi {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let body = chat::body(model, chat)?;
-        Ok(Outbound { path: "/chat/completions".to_owned(), headers: HeaderMap::new(), body })
+        Ok(Outbound { path: "/chat/completions".to_owned(), headers: HeaderMap::new(), body, decoder: chat::decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).ok()?;
         value.set_sensitive(true);
         Some((header::AUTHORIZATION, value))
-    }
-
-    fn decoder(&self, call_seed: &str) -> Box<dyn Decoder> {
-        Box::new(chat::ChunkDecoder::new(call_seed))
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {

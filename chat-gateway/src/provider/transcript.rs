@@ -1,8 +1,8 @@
 //! Tests only: what a stream comes to.
 
-use super::{Broken, Output, of};
+use super::{Broken, NewDecoder, Output};
 use crate::{
-    message::{Event, Finish, FinishedCall, Provider, Usage},
+    message::{Event, Finish, FinishedCall, Usage},
     sse,
 };
 
@@ -21,19 +21,19 @@ pub(super) struct Transcript {
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads `body`, and checks that it reads the same wherever it is cut.
-pub(super) fn read(provider: Provider, body: &str) -> Transcript {
-    let whole = read_chunks(provider, [body.as_bytes()]);
+pub(super) fn read(new: NewDecoder, body: &str) -> Transcript {
+    let whole = read_chunks(new, [body.as_bytes()]);
     for cut in 1..body.len() {
         let (head, tail) = body.as_bytes().split_at(cut);
-        assert_eq!(read_chunks(provider, [head, tail]), whole, "cut at {cut}");
+        assert_eq!(read_chunks(new, [head, tail]), whole, "cut at {cut}");
     }
-    assert_eq!(read_chunks(provider, body.as_bytes().chunks(1)), whole);
+    assert_eq!(read_chunks(new, body.as_bytes().chunks(1)), whole);
     whole
 }
 
-fn read_chunks<'a>(provider: Provider, chunks: impl IntoIterator<Item = &'a [u8]>) -> Transcript {
+fn read_chunks<'a>(new: NewDecoder, chunks: impl IntoIterator<Item = &'a [u8]>) -> Transcript {
     let mut reader = sse::Reader::new(EVENT_BYTES_MAX);
-    let mut decoder = of(provider).decoder("seed");
+    let mut decoder = new("seed");
     let (mut out, mut before_commit) = (Output::default(), 0);
     let mut drain = |reader: &mut sse::Reader, out: &mut Output| -> Result<(), Broken> {
         while !out.finished {

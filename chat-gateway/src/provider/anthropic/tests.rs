@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
-        ToolChoice, ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Tool, ToolCall, ToolChoice,
+        ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -220,7 +220,7 @@ fn delta(reason: &str) -> String {
 
 fn answer(blocks: &[&str], reason: &str) -> Transcript {
     let end = delta(reason);
-    read(Name::Anthropic, &stream(&[&[START], blocks, &[&end, STOP]].concat()))
+    read(decoder, &stream(&[&[START], blocks, &[&end, STOP]].concat()))
 }
 
 const TEXT: &[&str] = &[
@@ -260,19 +260,19 @@ fn each_stop_reason_has_its_meaning() {
         assert_eq!((answer.finish().reason, answer.finish().provider_reason.as_str()), (reason, word));
     }
     let named = r#"{"type":"message_delta","delta":{"stop_reason":"stop_sequence","stop_sequence":"END"}}"#;
-    assert_eq!(read(Name::Anthropic, &stream(&[START, named, STOP])).finish().stop_sequence, "END");
+    assert_eq!(read(decoder, &stream(&[START, named, STOP])).finish().stop_sequence, "END");
 }
 
 #[test]
 fn a_later_count_replaces_an_earlier_one_field_by_field() {
     let first = r#"{"type":"message_delta","delta":{},"usage":{"input_tokens":100,"cache_read_input_tokens":null,"output_tokens":5}}"#;
     let last = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4,"output_tokens_details":{"thinking_tokens":3}}}"#;
-    let answer = read(Name::Anthropic, &stream(&[START, first, last, STOP]));
+    let answer = read(decoder, &stream(&[START, first, last, STOP]));
     let counts = usage([Some(105), Some(3), Some(2), Some(4), Some(3), Some(109)]);
     assert_eq!(answer.finish().usage, Some(counts));
     assert_eq!(
         read(
-            Name::Anthropic,
+            decoder,
             &stream(&[
                 r#"{"type":"message_start","message":{}}"#,
                 r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
@@ -336,7 +336,7 @@ fn a_call_without_input_is_whole_only_if_the_model_went_on_or_ended_by_itself() 
 #[test]
 fn an_end_that_does_not_say_why_is_a_cut() {
     for data in [&[STOP][..], &[START, STOP], &[START, TEXT[0], STOP]] {
-        let cut = read(Name::Anthropic, &stream(data));
+        let cut = read(decoder, &stream(data));
         assert_eq!((cut.finished, &cut.broken), (false, &Some(Broken::Cut)), "{data:?}");
     }
 }
@@ -383,13 +383,13 @@ fn what_must_not_be_is_malformed() {
         assert!(matches!(answer.broken, Some(Broken::Malformed(_))), "{blocks:?}");
         assert!(!answer.finished);
     }
-    assert!(matches!(read(Name::Anthropic, &stream(&[TEXT[0]])).broken, Some(Broken::Malformed(_))));
+    assert!(matches!(read(decoder, &stream(&[TEXT[0]])).broken, Some(Broken::Malformed(_))));
 }
 
 #[test]
 fn the_end_of_the_body_alone_is_no_end() {
     for data in [&[START][..], &[START, TEXT[0], TEXT[3]], &[]] {
-        let cut = read(Name::Anthropic, &stream(data));
+        let cut = read(decoder, &stream(data));
         assert_eq!((cut.finished, cut.broken), (false, None));
     }
 }
@@ -410,7 +410,7 @@ fn an_error_in_the_stream_is_the_error_it_stands_for() {
     ] {
         for outer in [r#""type":"error","#, ""] {
             let error = format!(r#"{{{outer}"error":{{"details":null,"type":"{kind}","message":"M"}}}}"#);
-            match read(Name::Anthropic, &stream(&[START, &error])).broken {
+            match read(decoder, &stream(&[START, &error])).broken {
                 Some(Broken::Rejected(rejection)) => {
                     assert_eq!((rejection.kind, rejection.message.as_str()), (expected, "M"));
                 }

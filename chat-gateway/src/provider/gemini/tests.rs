@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
-        ToolChoice, ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Tool, ToolCall, ToolChoice,
+        ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -238,7 +238,7 @@ fn the_key_goes_into_a_header_that_is_not_shown() {
 
 /// Gemini ends its lines with CRLF.
 fn answer(data: &[&str]) -> Transcript {
-    read(Name::Gemini, &stream(data).replace('\n', "\r\n"))
+    read(decoder, &stream(data).replace('\n', "\r\n"))
 }
 
 fn parts(parts: &str) -> String {

@@ -11,5 +11,11 @@
 mod decoder;
 mod request;
 
-pub(super) use decoder::ChunkDecoder;
+use crate::provider::Decoder;
+
 pub(super) use request::body;
+
+/// Reads a completion.
+pub(super) fn decoder(call_seed: &str) -> Box<dyn Decoder> {
+    Box::new(decoder::ChunkDecoder::new(call_seed))
+}

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     message::{
-        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Provider as Name, Tool, ToolCall,
-        ToolChoice, ToolResult, UserPart,
+        AssistantPart, FileSource, FinishReason, Function, Image, Message, Part, Tool, ToolCall, ToolChoice,
+        ToolResult, UserPart,
     },
     provider::{
         Broken, RejectionKind,
@@ -214,7 +214,7 @@ fn what_openai_does_not_have_is_refused() {
         ("o1-mini-2024-09-12", Chat { system: "x".to_owned(), ..chat() }, "system"),
         (
             "gpt-4o",
-            Chat { messages: vec![user("Hi"), Message::Tool(vec![result])], ..chat() },
+            Chat { messages: vec![user("Hi"), Message::Tool(vec![result.into()])], ..chat() },
             "messages[1].parts[0].tool_result.content[1].image",
         ),
     ] {
@@ -247,7 +247,7 @@ fn answer(deltas: &[&str], reason: &str) -> Transcript {
     let deltas = deltas.iter().map(|delta| chunk(delta, "null"));
     let last = [chunk("{}", &format!("\"{reason}\"")), USAGE.to_owned(), "[DONE]".to_owned()];
     let data: Vec<String> = [first, role].into_iter().chain(deltas).chain(last).collect();
-    read(Name::OpenAi, &stream(&data.iter().map(String::as_str).collect::<Vec<_>>()))
+    read(chat::decoder, &stream(&data.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 fn lines(answer: &Transcript) -> Vec<String> {
@@ -363,14 +363,14 @@ fn content_without_a_common_form_commits_and_shows_nothing() {
         assert_eq!((answer.before_commit, answer.text()), (2, String::new()), "{delta}");
     }
     let other = r#"{"choices":[{"index":1,"delta":{"content":"other"},"finish_reason":"length"}],"brand_new":{}}"#;
-    let done = read(Name::OpenAi, &stream(&[other, &chunk(r#"{"content":"x"}"#, "\"stop\""), "[DONE]"]));
+    let done = read(chat::decoder, &stream(&[other, &chunk(r#"{"content":"x"}"#, "\"stop\""), "[DONE]"]));
     assert_eq!((done.text().as_str(), done.finish().reason), ("x", FinishReason::Stop));
 }
 
 #[test]
 fn only_done_is_an_end() {
     let finished = chunk(r#"{"content":"x"}"#, "\"stop\"");
-    let cut = read(Name::OpenAi, &stream(&[&finished, USAGE]));
+    let cut = read(chat::decoder, &stream(&[&finished, USAGE]));
     assert_eq!((cut.finished, &cut.broken), (false, &None));
 }
 
@@ -378,7 +378,7 @@ fn only_done_is_an_end() {
 fn an_end_that_does_not_say_why_is_a_cut() {
     let text = chunk(r#"{"content":"Hel"}"#, "null");
     for data in [&["[DONE]"][..], &[&text, "[DONE]"]] {
-        let cut = read(Name::OpenAi, &stream(data));
+        let cut = read(chat::decoder, &stream(data));
         assert_eq!((cut.finished, &cut.broken), (false, &Some(Broken::Cut)), "{data:?}");
     }
 }
@@ -392,7 +392,7 @@ fn what_must_not_be_is_malformed() {
         r#"{"choices":7}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a"}]}}]}"#,
     ] {
-        assert!(matches!(read(Name::OpenAi, &stream(&[data])).broken, Some(Broken::Malformed(_))), "{data}");
+        assert!(matches!(read(chat::decoder, &stream(&[data])).broken, Some(Broken::Malformed(_))), "{data}");
     }
 }
 
@@ -414,7 +414,7 @@ fn an_error_in_the_stream_is_the_error_it_stands_for() {
         (r#""M""#, Kind::Internal),
     ] {
         for data in [format!(r#"{{"error":{error}}}"#), format!(r#"{{"error":{error},"id":7,"choices":"x"}}"#)] {
-            match read(Name::OpenAi, &stream(&[&data])).broken {
+            match read(chat::decoder, &stream(&[&data])).broken {
                 Some(Broken::Rejected(rejection)) => {
                     assert_eq!((rejection.kind, rejection.message.as_str()), (kind, "M"), "{data}");
                 }

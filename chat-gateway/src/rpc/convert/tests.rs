@@ -127,13 +127,13 @@ fn a_tool_result_answers_an_earlier_call() {
 
 #[test]
 fn images_are_bytes_of_a_known_type_or_https() {
-    let data = || image_part::Source::Data(vec![1]);
+    let data = || image_part::Source::Data(vec![1].into());
     for (part, field) in [
         (image(data(), "image/png"), None),
         (image(url("https://example.com/a.png"), ""), None),
         (image(data(), ""), Some("media_type")),
         (image(data(), "image/tiff"), Some("media_type")),
-        (image(image_part::Source::Data(Vec::new()), "image/png"), Some("data")),
+        (image(image_part::Source::Data(Vec::new().into()), "image/png"), Some("data")),
         (image(url("http://example.com/a.png"), ""), Some("url")),
         (image(url("file:///etc/passwd"), ""), Some("url")),
         (Part::Image(pb::ImagePart::default()), Some("")),

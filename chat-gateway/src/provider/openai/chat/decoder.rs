@@ -18,7 +18,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(in super::super) struct ChunkDecoder {
+pub(super) struct ChunkDecoder {
     call_seed: String,
     calls: ToolCalls,
     /// The call that each index of the provider means now. Indexes may be used again by
