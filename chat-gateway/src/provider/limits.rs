@@ -3,7 +3,7 @@
 use std::{fmt::Display, ops::RangeInclusive};
 
 use super::Unsupported;
-use crate::message::{Chat, Provider, ToolChoice};
+use crate::message::{CacheControl, Chat, Message, OpenAiApi, Part, Provider, ProviderPart, ToolChoice};
 
 /// Sampling of the likeliest tokens, with the same range everywhere.
 pub(super) const TOP_P: RangeInclusive<f64> = 0.0..=1.0;
@@ -59,6 +59,69 @@ pub(super) fn tool_choice(chat: &Chat) -> Result<(), Unsupported> {
         }),
         Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Tool(_)) | None => Ok(()),
     }
+}
+
+/// Refuses all that lets the provider cache, for providers which cache by themselves.
+pub(super) fn no_cache(provider: Provider, chat: &Chat) -> Result<(), Unsupported> {
+    let refuse = |field: String, cache: Option<CacheControl>| match cache {
+        Some(_) => Err(Unsupported { field, problem: format!("{} caches by itself; leave it unset", title(provider)) }),
+        None => Ok(()),
+    };
+    refuse("cache_control".to_owned(), chat.cache)?;
+    refuse("system_cache_control".to_owned(), chat.system_cache)?;
+    for (at, tool) in chat.tools.iter().enumerate() {
+        refuse(format!("tools[{at}].cache_control"), tool.cache)?;
+    }
+    for (at, message) in chat.messages.iter().enumerate() {
+        let cached = match message {
+            Message::User(parts) => first_cached(parts),
+            Message::Assistant(parts) => first_cached(parts),
+            Message::Tool(results) => first_cached(results).or_else(|| {
+                results.iter().enumerate().find_map(|(at, result)| {
+                    let (part, cache) = first_cached(&result.content.content)?;
+                    Some((format!("[{at}].tool_result.content{part}"), cache))
+                })
+            }),
+        };
+        if let Some((part, cache)) = cached {
+            refuse(format!("messages[{at}].parts{part}.cache_control"), Some(cache))?;
+        }
+    }
+    Ok(())
+}
+
+fn first_cached<T>(parts: &[Part<T>]) -> Option<(String, CacheControl)> {
+    parts.iter().enumerate().find_map(|(at, part)| Some((format!("[{at}]"), part.cache?)))
+}
+
+/// Refuses the choice between OpenAI's APIs for another provider.
+pub(super) fn no_openai_api(provider: Provider, chat: &Chat) -> Result<(), Unsupported> {
+    match chat.openai_api {
+        Some(OpenAiApi::ChatCompletions | OpenAiApi::Responses) => Err(Unsupported {
+            field: "openai_api".to_owned(),
+            problem: format!("the model is one of {}; leave it unset", title(provider)),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The JSON of a part in `provider`'s own form. `field` is the path of the part.
+pub(super) fn own_part<'a>(
+    provider: Provider,
+    part: &'a ProviderPart,
+    field: impl FnOnce() -> String,
+) -> Result<&'a str, Unsupported> {
+    if part.provider == provider {
+        return Ok(&part.json);
+    }
+    Err(Unsupported {
+        field: format!("{}.provider", field()),
+        problem: format!(
+            "a part in the form of {} means nothing to {}; leave it out",
+            title(part.provider),
+            title(provider)
+        ),
+    })
 }
 
 /// How the provider writes itself.
