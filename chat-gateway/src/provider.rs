@@ -10,6 +10,8 @@ mod key_check;
 mod limits;
 mod openai;
 mod options;
+#[cfg(test)]
+mod reference;
 mod rejection;
 mod tool_calls;
 #[cfg(test)]
