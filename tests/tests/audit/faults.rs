@@ -118,12 +118,17 @@ async fn nothing_is_released_unrecorded(
     let (mut refused, mut slowest) = (0, Duration::ZERO);
     for call in &calls {
         slowest = slowest.max(call.ended - call.began);
-        if call.began < broken || call.ended > repairing {
+        if call.ended < broken || call.ended > repairing {
             continue;
         }
-        let reason = call.outcome.as_ref().expect_err("no key is released while it is broken");
-        assert!(reasons.contains(&reason.as_str()), "{reason}");
-        refused += 1;
+        match &call.outcome {
+            // Its record may have been written just before.
+            Ok(_) => assert!(call.began < broken, "no key is released while it is broken"),
+            Err(reason) => {
+                assert!(reasons.contains(&reason.as_str()), "{reason}");
+                refused += 1;
+            }
+        }
     }
     println!("{refused} refused, the slowest after {slowest:?}; recovered after {recovery:?}");
     assert!(refused > 0, "no call met the fault");
