@@ -135,11 +135,11 @@ struct ChosenFunction<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Format<'a> {
     JsonObject,
-    JsonSchema { json_schema: Schema<'a> },
+    JsonSchema { json_schema: Shape<'a> },
 }
 
 #[derive(Serialize)]
-struct Schema<'a> {
+struct Shape<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     description: &'a str,
@@ -179,7 +179,7 @@ fn format(format: Option<&ResponseFormat>) -> Result<Option<Format<'_>>, Unsuppo
         Some(ResponseFormat::Json) => return Ok(Some(Format::JsonObject)),
         Some(ResponseFormat::Schema(schema)) => schema,
     };
-    let json_schema = Schema {
+    let json_schema = Shape {
         name: if schema.name.is_empty() { "answer" } else { &schema.name },
         description: &schema.description,
         schema: json_text::borrow(&schema.schema, || "response_format.schema".to_owned())?,

@@ -3,6 +3,9 @@
 //! What is odd: an assistant's message has one text, one refusal and its calls, in no
 //! order between them, and no place for what it thought; a tool's result is text.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, fmt};
 
 use serde::Serialize;
