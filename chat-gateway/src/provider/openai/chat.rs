@@ -3,10 +3,10 @@
 //! <https://platform.openai.com/docs/api-reference/chat>. What is odd: usage comes only
 //! if it is asked for, in a chunk without choices after the finish reason; a refusal is
 //! text of its own with the finish reason `stop`; calls have no end of their own; the
-//! reasoning models refuse most sampling parameters.
+//! reasoning models refuse to be sampled, and show nothing of what they think.
 //!
 //! Azure and servers that imitate this API are read as well where they differ in what
-//! they leave out.
+//! they leave out or add.
 
 mod decoder;
 mod request;

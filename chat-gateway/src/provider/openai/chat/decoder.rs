@@ -4,110 +4,67 @@
 //! piece of the answer; `[DONE]` ends it. The finish reason does not: usage follows. So
 //! an end of the body without `[DONE]` is a cut, even after a finish reason; all
 //! recorded answers have it.
+//!
+//! What a chunk has beside its piece is passed on with the whole chunk, once for each
+//! thing: named after its field, or `chat.completion.chunk` if the field is not known.
 
-use serde::Deserialize;
+mod calls;
+mod chunk;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{Event, Finish, FinishReason, Usage},
-    provider::{
-        Broken, Decoder, Output, json_text,
-        openai::errors,
-        tool_calls::{CallEnd, ToolCalls},
-    },
+    message::{Citation, CitationKind, Event, Finish, FinishReason, ReasoningDelta},
+    provider::{Broken, Decoder, Output, json_text, openai::errors, tool_calls::CallEnd},
 };
+
+use calls::Calls;
+use chunk::{Annotation, Choice, Chunk, Counts, Delta, Logprobs, PASSED_OVER};
 
 #[derive(Debug)]
 pub(super) struct ChunkDecoder {
-    call_seed: String,
-    calls: ToolCalls,
-    /// The call that each index of the provider means now. Indexes may be used again by
-    /// servers that imitate the API.
-    keys: Vec<(u64, u64)>,
+    calls: Calls,
+    thoughts: Thoughts,
     refused: bool,
     finish_reason: String,
+    details: Details,
+    /// The provider's own, latest.
+    usage: String,
 }
 
-/// How many indexes of calls an answer may use. OpenAI accepts at most 128 tools.
-const CALL_INDEXES_MAX: usize = 1024;
-
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    id: Option<String>,
-    model: Option<String>,
-    choices: Option<Vec<Choice<'a>>>,
-    usage: Option<Counts>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
+/// The blocks of reasoning. They have no end of their own: what else comes ends them.
+#[derive(Debug, Default)]
+struct Thoughts {
+    begun: u32,
+    open: bool,
 }
 
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    delta: Option<Delta<'a>>,
-    finish_reason: Option<String>,
+/// What is said of the whole answer, in the provider's words: the latest.
+#[derive(Debug, Default, Serialize)]
+struct Details {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_tier: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_fingerprint: Option<Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
-struct Delta<'a> {
-    content: Option<String>,
-    refusal: Option<String>,
-    tool_calls: Option<Vec<CallDelta>>,
-    /// The form before there were several calls.
-    function_call: Option<FunctionDelta>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    audio: Option<&'a RawValue>,
-    #[serde(borrow)]
-    annotations: Option<&'a RawValue>,
-}
+/// The names under which a chunk is passed on.
+type Asides = Vec<&'static str>;
 
-#[derive(Deserialize)]
-struct CallDelta {
-    index: Option<u64>,
-    id: Option<String>,
-    function: Option<FunctionDelta>,
-}
-
-#[derive(Default, Deserialize)]
-struct FunctionDelta {
-    name: Option<String>,
-    arguments: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    total_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails {
-    reasoning_tokens: Option<u64>,
-}
+const UNKNOWN: &str = "chat.completion.chunk";
 
 impl ChunkDecoder {
     pub(in super::super) fn new(call_seed: &str) -> Self {
         Self {
-            call_seed: call_seed.to_owned(),
-            calls: ToolCalls::default(),
-            keys: Vec::new(),
+            calls: Calls::new(call_seed),
+            thoughts: Thoughts::default(),
             refused: false,
             finish_reason: String::new(),
+            details: Details::default(),
+            usage: String::new(),
         }
     }
 }
@@ -117,24 +74,18 @@ impl Decoder for ChunkDecoder {
         if data.trim_ascii() == b"[DONE]" {
             return self.finish(out);
         }
-        let chunk: Chunk<'_> = json_text::object(data).ok_or_else(|| unreadable(data))?;
+        let (chunk, unread): (Chunk<'_>, bool) =
+            json_text::noting(data, &PASSED_OVER).ok_or_else(|| unreadable(data))?;
         if chunk.error.is_some() {
-            return Err(refused(data));
+            return Err(rejected(data));
         }
-        // Azure's first chunk has neither.
-        let said = |word: &Option<String>| word.as_ref().is_some_and(|word| !word.is_empty());
-        if out.model.is_none() && said(&chunk.model) {
-            out.model = chunk.model;
+        let mut asides = Asides::new();
+        self.chunk(chunk, &mut asides, out)?;
+        if unread {
+            note(&mut asides, UNKNOWN);
         }
-        if out.response_id.is_none() && said(&chunk.id) {
-            out.response_id = chunk.id;
-        }
-        // One answer is asked for; a further one would mix its text into the first.
-        for choice in chunk.choices.into_iter().flatten().filter(|choice| choice.index == 0) {
-            self.choice(choice, out)?;
-        }
-        if let Some(tokens) = chunk.usage {
-            out.report_usage(tokens.unified());
+        for kind in asides {
+            out.pass_on(kind, String::from_utf8_lossy(data).trim());
         }
         Ok(())
     }
@@ -153,93 +104,107 @@ fn unreadable(data: &[u8]) -> Broken {
     }
     let found: Option<MaybeError<'_>> = json_text::object(data);
     if found.is_some_and(|found| found.error.is_some()) {
-        return refused(data);
+        return rejected(data);
     }
     Broken::Malformed("an event is not a chunk")
 }
 
-fn refused(data: &[u8]) -> Broken {
+fn rejected(data: &[u8]) -> Broken {
     Broken::Rejected(errors::classify(200, &http::HeaderMap::new(), data))
 }
 
 impl ChunkDecoder {
-    fn choice(&mut self, choice: Choice<'_>, out: &mut Output) -> Result<(), Broken> {
-        if let Some(delta) = choice.delta {
-            self.delta(delta, out)?;
+    fn chunk(&mut self, chunk: Chunk<'_>, asides: &mut Asides, out: &mut Output) -> Result<(), Broken> {
+        // Azure's first chunk has neither.
+        let said = |word: &Option<String>| word.as_ref().is_some_and(|word| !word.is_empty());
+        if out.model.is_none() && said(&chunk.model) {
+            out.model = chunk.model;
         }
-        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
-            self.finish_reason = reason;
+        if out.response_id.is_none() && said(&chunk.id) {
+            out.response_id = chunk.id;
+        }
+        keep(&mut self.details.service_tier, chunk.service_tier);
+        keep(&mut self.details.system_fingerprint, chunk.system_fingerprint);
+        if chunk.moderation.is_some_and(says_something) {
+            note(asides, "moderation");
+        }
+        if chunk.prompt_filter_results.is_some_and(filters) {
+            note(asides, "prompt_filter_results");
+        }
+        for choice in chunk.choices.into_iter().flatten() {
+            if choice.index == 0 {
+                self.choice(choice, asides, out)?;
+            } else {
+                // One answer is asked for; a further one would mix its text into the first.
+                note(asides, UNKNOWN);
+            }
+        }
+        if let Some(usage) = chunk.usage {
+            let counts: Counts = json_text::object(usage.get().as_bytes())
+                .ok_or(Broken::Malformed("the usage of an answer is not counts"))?;
+            usage.get().clone_into(&mut self.usage);
+            out.report_usage(counts.after(out.usage.unwrap_or_default()));
         }
         Ok(())
     }
 
-    fn delta(&mut self, delta: Delta<'_>, out: &mut Output) -> Result<(), Broken> {
-        let others = [delta.reasoning_content, delta.reasoning, delta.audio, delta.annotations];
-        if others.into_iter().flatten().any(says_something) {
-            out.committed = true;
+    fn choice(&mut self, choice: Choice<'_>, asides: &mut Asides, out: &mut Output) -> Result<(), Broken> {
+        if let Some(delta) = choice.delta {
+            self.delta(delta, asides, out)?;
+        }
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
+            self.finish_reason = reason;
+        }
+        if choice.logprobs.is_some_and(has_logprobs) {
+            note(asides, "logprobs");
+        }
+        if choice.content_filter_results.is_some_and(filters) {
+            note(asides, "content_filter_results");
+        }
+        Ok(())
+    }
+
+    fn delta(&mut self, delta: Delta<'_>, asides: &mut Asides, out: &mut Output) -> Result<(), Broken> {
+        // Some servers say the same under both names.
+        let named = [("reasoning_content", delta.reasoning_content), ("reasoning", delta.reasoning)];
+        let thought = named.into_iter().find_map(|(name, said)| Some((name, said.filter(|raw| says_something(raw))?)));
+        if let Some((name, thought)) = thought {
+            match serde_json::from_str(thought.get()) {
+                Ok(text) => self.thoughts.push(text, out),
+                Err(_) => aside_of_output(asides, name, out),
+            }
         }
         if let Some(text) = delta.content.filter(|text| !text.is_empty()) {
+            self.thoughts.open = false;
             out.push(Event::Text(text));
         }
         if let Some(text) = delta.refusal.filter(|text| !text.is_empty()) {
-            self.refused = true;
+            (self.thoughts.open, self.refused) = (false, true);
             out.push(Event::Refusal(text));
         }
+        for annotation in delta.annotations.into_iter().flatten() {
+            self.thoughts.open = false;
+            out.push(Event::Citation(citation(annotation)));
+        }
+        if delta.audio.is_some_and(says_something) {
+            self.thoughts.open = false;
+            aside_of_output(asides, "audio", out);
+        }
         for call in delta.tool_calls.into_iter().flatten() {
-            self.call(call, out)?;
+            self.thoughts.open = false;
+            if call.is_new() {
+                aside_of_output(asides, UNKNOWN, out);
+            } else {
+                self.calls.piece(call, out)?;
+            }
         }
         match delta.function_call {
-            Some(function) => self.call(CallDelta { index: Some(0), id: None, function: Some(function) }, out),
+            Some(function) => {
+                self.thoughts.open = false;
+                self.calls.legacy_piece(function, out)
+            }
             None => Ok(()),
         }
-    }
-
-    fn call(&mut self, delta: CallDelta, out: &mut Output) -> Result<(), Broken> {
-        let CallDelta { index, id, function } = delta;
-        let FunctionDelta { name, arguments } = function.unwrap_or_default();
-        let (id, name) = (id.unwrap_or_default(), name.unwrap_or_default());
-        let key = match self.continued(index, &id, &name) {
-            Some(key) => key,
-            None => self.begin(index, id, name, out)?,
-        };
-        // White space after a call that is whole belongs to nothing.
-        let arguments = arguments.unwrap_or_default();
-        if arguments.trim().is_empty() && !self.calls.is_open(key) {
-            return Ok(());
-        }
-        self.calls.append(key, arguments, out)
-    }
-
-    /// The call that a delta goes on with. Another id together with a name begins a call
-    /// even at a known index: some servers give every call the index 0. An id alone does
-    /// not, for others make a new one up for each delta.
-    fn continued(&self, index: Option<u64>, id: &str, name: &str) -> Option<u64> {
-        let (_, key) = match index {
-            Some(index) => self.keys.iter().rfind(|(known, _)| *known == index)?,
-            None => self.keys.last()?,
-        };
-        let other_id = !id.is_empty() && self.calls.id(*key) != Some(id);
-        let begins = !name.is_empty() && (other_id || !self.calls.is_open(*key));
-        (!begins).then_some(*key)
-    }
-
-    fn begin(&mut self, index: Option<u64>, id: String, name: String, out: &mut Output) -> Result<u64, Broken> {
-        if name.is_empty() {
-            return Err(Broken::Malformed("a tool call begins without a name"));
-        }
-        if self.keys.len() >= CALL_INDEXES_MAX {
-            return Err(Broken::Malformed("too many tool calls"));
-        }
-        // A call has no end of its own. The one before is whole if its arguments are:
-        // then the caller need not wait for the others.
-        if let Some(complete) = self.calls.last_if_complete() {
-            self.calls.finish(complete, CallEnd::Whole, out);
-        }
-        let key = u64::from(self.calls.begun());
-        let id = if id.is_empty() { format!("call_{}_{key}", self.call_seed) } else { id };
-        self.calls.begin(key, id, name, out)?;
-        self.keys.push((index.unwrap_or(key), key));
-        Ok(key)
     }
 
     fn finish(&mut self, out: &mut Output) -> Result<(), Broken> {
@@ -247,14 +212,14 @@ impl ChunkDecoder {
             return Err(Broken::Cut);
         }
         let reason = self.reason();
-        self.calls.finish_all(CallEnd::of(reason), out);
+        self.calls.finish(CallEnd::of(reason), out);
         out.push(Event::Finished(Finish {
             reason,
             provider_reason: std::mem::take(&mut self.finish_reason),
             usage: out.usage,
             stop_sequence: String::new(),
-            provider_details: String::new(),
-            provider_usage: String::new(),
+            provider_details: self.details.json(),
+            provider_usage: std::mem::take(&mut self.usage),
         }));
         out.finished = true;
         Ok(())
@@ -274,22 +239,75 @@ impl ChunkDecoder {
     }
 }
 
+impl Thoughts {
+    fn push(&mut self, text: String, out: &mut Output) {
+        self.begun += u32::from(!self.open);
+        self.open = true;
+        out.push(Event::Reasoning(ReasoningDelta { index: self.begun - 1, text, ..ReasoningDelta::default() }));
+    }
+}
+
+impl Details {
+    /// Empty if nothing was said.
+    fn json(&self) -> String {
+        match self {
+            Self { service_tier: None, system_fingerprint: None } => String::new(),
+            Self { .. } => serde_json::to_string(self).unwrap_or_default(),
+        }
+    }
+}
+
+/// Each chunk says the same again.
+fn keep(kept: &mut Option<Box<RawValue>>, said: Option<&RawValue>) {
+    if let Some(said) = said.filter(|said| says_something(said))
+        && kept.as_ref().is_none_or(|kept| kept.get() != said.get())
+    {
+        *kept = Some(said.to_owned());
+    }
+}
+
+fn note(asides: &mut Asides, name: &'static str) {
+    if !asides.contains(&name) {
+        asides.push(name);
+    }
+}
+
+/// Output without a common form.
+fn aside_of_output(asides: &mut Asides, name: &'static str, out: &mut Output) {
+    out.committed = true;
+    note(asides, name);
+}
+
+fn citation(raw: &RawValue) -> Citation {
+    let json = raw.get().to_owned();
+    let annotation: Annotation = json_text::object(raw.get().as_bytes()).unwrap_or_default();
+    let Some(cited) = annotation.url_citation else { return Citation { json, ..Citation::default() } };
+    Citation {
+        kind: CitationKind::Web,
+        title: cited.title.unwrap_or_default(),
+        url: cited.url.unwrap_or_default(),
+        start: cited.start_index,
+        end: cited.end_index,
+        json,
+        ..Citation::default()
+    }
+}
+
 /// Whether a value holds anything: first deltas have empty ones.
 fn says_something(raw: &RawValue) -> bool {
     !matches!(raw.get().trim(), "\"\"" | "[]" | "{}" | "null")
 }
 
-impl Counts {
-    fn unified(self) -> Usage {
-        let (input, output) = (self.prompt_tokens, self.completion_tokens);
-        let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
-        Usage {
-            input,
-            cached_input: self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens),
-            cache_write: self.prompt_tokens_details.as_ref().and_then(|details| details.cache_write_tokens),
-            output,
-            reasoning: self.completion_tokens_details.and_then(|details| details.reasoning_tokens),
-            total: self.total_tokens.or_else(sum),
-        }
+/// Whether there is anything about any token.
+fn has_logprobs(raw: &RawValue) -> bool {
+    match json_text::noting::<Logprobs<'_>>(raw.get().as_bytes(), &[]) {
+        Some((of, unread)) => unread || [of.content, of.refusal].into_iter().flatten().any(says_something),
+        None => says_something(raw),
     }
+}
+
+/// Whether a filter of Azure found anything, did anything or failed. Looked at as text,
+/// for it comes with every piece of an answer, and says false and safe of most.
+fn filters(raw: &RawValue) -> bool {
+    raw.get().contains("true") || raw.get().contains("\"error\"")
 }

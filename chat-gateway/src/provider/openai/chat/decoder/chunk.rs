@@ -1,0 +1,151 @@
+//! A chunk as it comes. All fields that are known are named, so that the others can be
+//! noted; what has no common form stays as it is.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::message::Usage;
+
+/// Fields that say nothing to anyone: what every chunk is, padding, and which part of the
+/// text a filter has looked at.
+pub(super) const PASSED_OVER: [&str; 5] = ["object", "created", "obfuscation", "role", "content_filter_offsets"];
+
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    pub(super) id: Option<String>,
+    pub(super) model: Option<String>,
+    #[serde(borrow)]
+    pub(super) choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) system_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) moderation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) prompt_filter_results: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Choice<'a> {
+    #[serde(default)]
+    pub(super) index: u64,
+    #[serde(borrow)]
+    pub(super) delta: Option<Delta<'a>>,
+    pub(super) finish_reason: Option<String>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) content_filter_results: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Delta<'a> {
+    pub(super) content: Option<String>,
+    pub(super) refusal: Option<String>,
+    pub(super) tool_calls: Option<Vec<CallDelta>>,
+    /// The form before there were several calls.
+    pub(super) function_call: Option<FunctionDelta>,
+    #[serde(borrow)]
+    pub(super) reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) audio: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) annotations: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CallDelta {
+    pub(super) index: Option<u64>,
+    pub(super) id: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    pub(super) function: Option<FunctionDelta>,
+    pub(super) custom: Option<CustomDelta>,
+}
+
+impl CallDelta {
+    /// Whether it is a call of something that is newer than this.
+    pub(super) fn is_new(&self) -> bool {
+        let is_known = self.function.is_some() || self.custom.is_some();
+        !is_known && self.kind.as_ref().is_some_and(|kind| kind != "function")
+    }
+}
+
+#[derive(Default, Deserialize)]
+pub(super) struct FunctionDelta {
+    pub(super) name: Option<String>,
+    pub(super) arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CustomDelta {
+    pub(super) name: Option<String>,
+    pub(super) input: Option<String>,
+}
+
+/// An annotation of the text: only of one kind is more known than that it is one.
+#[derive(Default, Deserialize)]
+pub(super) struct Annotation {
+    pub(super) url_citation: Option<UrlCitation>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct UrlCitation {
+    pub(super) start_index: Option<u64>,
+    pub(super) end_index: Option<u64>,
+    pub(super) title: Option<String>,
+    pub(super) url: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Logprobs<'a> {
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) refusal: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Counts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+impl Counts {
+    /// The counts, on top of those that came before: each replaces its own.
+    pub(super) fn after(self, before: Usage) -> Usage {
+        let (prompt, completion) = (self.prompt_tokens_details, self.completion_tokens_details);
+        let input = self.prompt_tokens.or(before.input);
+        let output = self.completion_tokens.or(before.output);
+        let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
+        Usage {
+            input,
+            cached_input: prompt.as_ref().and_then(|details| details.cached_tokens).or(before.cached_input),
+            cache_write: prompt.as_ref().and_then(|details| details.cache_write_tokens).or(before.cache_write),
+            output,
+            reasoning: completion.and_then(|details| details.reasoning_tokens).or(before.reasoning),
+            total: self.total_tokens.or_else(sum).or(before.total),
+        }
+    }
+}

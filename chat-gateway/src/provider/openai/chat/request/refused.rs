@@ -1,0 +1,97 @@
+//! What Chat Completions does not have, or not for every model.
+
+use crate::{
+    message::{Amount, Chat, Effort, Provider, Summary},
+    provider::{
+        Unsupported, limits,
+        openai::models::{base, is_reasoning, takes_no_system},
+    },
+};
+
+const WHO: Provider = Provider::OpenAi;
+
+const STOP_SEQUENCES_MAX: usize = 4;
+
+/// Refuses what the body of a request to `model` has no place for. The conversation is
+/// checked where it is written.
+pub(super) fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
+    limits::no_cache(WHO, chat)?;
+    limits::tool_choice(chat)?;
+    limits::absent(limits::title(WHO), "top_k", chat.top_k.as_ref())?;
+    thinking(model, chat)?;
+    sampling(model, chat)?;
+    if !chat.system.is_empty() && takes_no_system(model) {
+        return Err(Unsupported {
+            field: "system".to_owned(),
+            problem: format!("{model} takes no instructions; put them into the first message"),
+        });
+    }
+    Ok(())
+}
+
+fn thinking(model: &str, chat: &Chat) -> Result<(), Unsupported> {
+    let Some(thinking) = chat.thinking else { return Ok(()) };
+    match thinking.amount {
+        Some(Amount::Effort(effort)) if !is_reasoning(model) => {
+            limits::absent(model, "reasoning.effort", Some(&effort))?;
+        }
+        Some(amount @ (Amount::Tokens(_) | Amount::AnyTokens)) => {
+            limits::absent(limits::title(WHO), "reasoning.budget_tokens", Some(&amount))?;
+        }
+        Some(Amount::Effort(_)) | None => {}
+    }
+    match thinking.summary {
+        None | Some(Summary::None) => Ok(()),
+        Some(Summary::Auto | Summary::Concise | Summary::Detailed) => Err(Unsupported {
+            field: "reasoning.summary".to_owned(),
+            problem: "Chat Completions shows no reasoning; set openai_api to OPEN_AI_API_RESPONSES".to_owned(),
+        }),
+    }
+}
+
+fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
+    let first_stop = chat.stop_sequences.first();
+    if thinks(model, chat) {
+        limits::absent(model, "temperature", chat.temperature.as_ref())?;
+        limits::absent(model, "top_p", chat.top_p.as_ref())?;
+        limits::absent(model, "presence_penalty", chat.presence_penalty.as_ref())?;
+        limits::absent(model, "frequency_penalty", chat.frequency_penalty.as_ref())?;
+        limits::absent(model, "stop_sequences", first_stop.filter(|_| !can_be_stopped(model)))?;
+    }
+    if is_named(&base(model), "search-preview") {
+        limits::absent(model, "temperature", chat.temperature.as_ref())?;
+    }
+    limits::within(WHO, "temperature", chat.temperature, &(0.0..=2.0))?;
+    limits::within(WHO, "top_p", chat.top_p, &limits::TOP_P)?;
+    limits::within(WHO, "presence_penalty", chat.presence_penalty, &limits::PENALTY)?;
+    limits::within(WHO, "frequency_penalty", chat.frequency_penalty, &limits::PENALTY)?;
+    limits::stop_sequences(WHO, chat, STOP_SEQUENCES_MAX)
+}
+
+/// Whether `words` are among those that the name is made of.
+fn is_named(name: &str, words: &str) -> bool {
+    name.ends_with(&format!("-{words}")) || name.contains(&format!("-{words}-"))
+}
+
+/// Whether the model thinks before this answer. Such an answer is not sampled.
+fn thinks(model: &str, chat: &Chat) -> bool {
+    let told_not_to = chat.thinking.and_then(|thinking| thinking.amount) == Some(Amount::Effort(Effort::None));
+    is_reasoning(model) && !(told_not_to && obeys(model))
+}
+
+/// Whether the model answers at once if it is told to: GPT from 5.1 on.
+fn obeys(model: &str) -> bool {
+    let base = base(model);
+    let Some(rest) = base.strip_prefix("gpt-") else { return false };
+    let version = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
+    let number = |digits: &str| digits.parse::<u32>().unwrap_or(0);
+    (number(major), number(minor)) >= (5, 1)
+}
+
+/// Whether a model that thinks takes stop sequences: `o1` and `o3-mini`, no later one.
+fn can_be_stopped(model: &str) -> bool {
+    let base = base(model);
+    let is = |name: &str| base == name || base.starts_with(&format!("{name}-"));
+    (is("o1") && !takes_no_system(model)) || is("o3-mini")
+}
