@@ -16,8 +16,8 @@ fn asked(amount: Option<Amount>, summary: Option<Summary>) -> Chat {
     Chat { messages: vec![user("Hi")], max_output_tokens: Some(4_096), thinking, ..Chat::default() }
 }
 
-fn effort(effort: Effort) -> Option<Amount> {
-    Some(Amount::Effort(effort))
+fn effort(effort: Effort) -> Amount {
+    Amount::Effort(effort)
 }
 
 #[test]
@@ -27,12 +27,12 @@ fn each_family_is_told_in_its_own_way() {
     let disabled = json!({ "type": "disabled" });
     for (amount, models, thinking, word) in [
         (None, &[NEVER, BUDGET, EFFORT, UNASKED][..], Value::Null, Value::Null),
-        (effort(Effort::None), &[BUDGET, BOTH, EITHER, EFFORT, UNASKED, UNKNOWN], disabled, Value::Null),
-        (effort(Effort::None), &[NEVER], Value::Null, Value::Null),
-        (effort(Effort::High), &[EITHER, EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("high")),
-        (effort(Effort::Low), &[BOTH], Value::Null, json!("low")),
-        (effort(Effort::Max), &[EITHER, EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("max")),
-        (effort(Effort::Xhigh), &[EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("xhigh")),
+        (Some(effort(Effort::None)), &[BUDGET, BOTH, EITHER, EFFORT, UNASKED, UNKNOWN], disabled, Value::Null),
+        (Some(effort(Effort::None)), &[NEVER], Value::Null, Value::Null),
+        (Some(effort(Effort::High)), &[EITHER, EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("high")),
+        (Some(effort(Effort::Low)), &[BOTH], Value::Null, json!("low")),
+        (Some(effort(Effort::Max)), &[EITHER, EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("max")),
+        (Some(effort(Effort::Xhigh)), &[EFFORT, UNASKED, UNKNOWN], adaptive.clone(), json!("xhigh")),
         (Some(Amount::Tokens(1024)), &[BUDGET, BOTH, EITHER, UNKNOWN], budget, Value::Null),
         (Some(Amount::AnyTokens), &[EITHER, EFFORT, UNASKED, UNKNOWN], adaptive, Value::Null),
     ] {
@@ -50,14 +50,14 @@ fn what_is_shown_is_said_where_there_is_thinking() {
     for (model, amount, summary, thinking) in [
         (BUDGET, tokens, auto, json!({ "type": "enabled", "budget_tokens": 2000, "display": "summarized" })),
         (BUDGET, tokens, none, json!({ "type": "enabled", "budget_tokens": 2000, "display": "omitted" })),
-        (EFFORT, effort(Effort::Low), auto, json!({ "type": "adaptive", "display": "summarized" })),
+        (EFFORT, Some(effort(Effort::Low)), auto, json!({ "type": "adaptive", "display": "summarized" })),
         (EFFORT, None, auto, json!({ "type": "adaptive", "display": "summarized" })),
         (UNASKED, None, none, json!({ "type": "adaptive", "display": "omitted" })),
         // Nothing is thought, so nothing is shown.
         (EFFORT, None, none, Value::Null),
         (BUDGET, None, none, Value::Null),
-        (BOTH, effort(Effort::Low), none, Value::Null),
-        (EFFORT, effort(Effort::None), auto, json!({ "type": "disabled" })),
+        (BOTH, Some(effort(Effort::Low)), none, Value::Null),
+        (EFFORT, Some(effort(Effort::None)), auto, json!({ "type": "disabled" })),
     ] {
         assert_eq!(body(model, &asked(amount, summary))["thinking"], thinking, "{model} {amount:?} {summary:?}");
     }
@@ -67,10 +67,10 @@ fn what_is_shown_is_said_where_there_is_thinking() {
 fn what_a_family_does_not_have_is_refused() {
     let tokens = |tokens| Some(Amount::Tokens(tokens));
     for (models, amount, field) in [
-        (&[NEVER, BUDGET][..], effort(Effort::High), "reasoning.effort"),
-        (&[BUDGET, BOTH, EITHER, EFFORT, UNKNOWN], effort(Effort::Minimal), "reasoning.effort"),
-        (&[BOTH, EITHER], effort(Effort::Xhigh), "reasoning.effort"),
-        (&[BOTH], effort(Effort::Max), "reasoning.effort"),
+        (&[NEVER, BUDGET][..], Some(effort(Effort::High)), "reasoning.effort"),
+        (&[BUDGET, BOTH, EITHER, EFFORT, UNKNOWN], Some(effort(Effort::Minimal)), "reasoning.effort"),
+        (&[BOTH, EITHER], Some(effort(Effort::Xhigh)), "reasoning.effort"),
+        (&[BOTH], Some(effort(Effort::Max)), "reasoning.effort"),
         (&[NEVER, EFFORT, UNASKED], tokens(2_000), "reasoning.budget_tokens"),
         (&[BUDGET, EITHER], tokens(1_023), "reasoning.budget_tokens"),
         (&[BUDGET, EITHER], tokens(4_096), "reasoning.budget_tokens"),
@@ -81,10 +81,10 @@ fn what_a_family_does_not_have_is_refused() {
         }
     }
     for (model, amount, summary) in [
-        (EFFORT, effort(Effort::Low), Summary::Concise),
-        (EFFORT, effort(Effort::Low), Summary::Detailed),
+        (EFFORT, Some(effort(Effort::Low)), Summary::Concise),
+        (EFFORT, Some(effort(Effort::Low)), Summary::Detailed),
         (BUDGET, None, Summary::Auto),
-        (BOTH, effort(Effort::Low), Summary::Auto),
+        (BOTH, Some(effort(Effort::Low)), Summary::Auto),
     ] {
         assert_eq!(refused(model, &asked(amount, Some(summary))), "reasoning.summary", "{model} {summary:?}");
     }
@@ -106,7 +106,7 @@ fn a_model_that_thinks_takes_less_beside() {
         (forced(ToolChoice::Tool("t".to_owned())), "tool_choice"),
     ] {
         assert_eq!(refused(BUDGET, &chat), field);
-        let still = Chat { thinking: asked(effort(Effort::None), None).thinking, ..chat };
+        let still = Chat { thinking: asked(Some(effort(Effort::None)), None).thinking, ..chat };
         assert!(Anthropic.request(BUDGET, &still).is_ok(), "{field}");
     }
     for chat in [
