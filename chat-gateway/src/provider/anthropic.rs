@@ -2,13 +2,12 @@
 //!
 //! <https://platform.claude.com/docs/en/api/messages>. What is odd: `max_tokens` is
 //! required; results of tools are said by the user; the newer families refuse all
-//! sampling parameters; a refusal to answer is a 200.
-//!
-//! Content that has no common form yet (thinking, citations, Anthropic's own tools)
-//! commits an answer and is otherwise read over.
+//! sampling parameters, and are told in words how much to think; a refusal to answer is
+//! a 200; files of its store need the header of a beta.
 
 mod decoder;
 mod errors;
+mod models;
 mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,9 +19,17 @@ use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct Anthropic;
 
+/// The beta in which files are uploaded once and named by their id.
+const FILES: &str = "files-api-2025-04-14";
+
 impl Provider for Anthropic {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
-        Ok(Outbound { path: "/messages".to_owned(), headers: version(), body: request::body(model, chat)?, decoder })
+        let body = request::body(model, chat)?;
+        let mut headers = version();
+        if request::names_files(chat) {
+            headers.insert(HeaderName::from_static("anthropic-beta"), HeaderValue::from_static(FILES));
+        }
+        Ok(Outbound { path: "/messages".to_owned(), headers, body, decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
