@@ -45,7 +45,7 @@ pub(super) fn noting<'a, T: Deserialize<'a>>(data: &'a [u8], passed_over: &[&str
     });
     let read: T = read.ok()?;
     json.end().ok()?;
-    Some((read, unread.iter().any(|steps| says_something(data, steps))))
+    Some((read, !unread.is_empty() && any_says_something(data, &unread)))
 }
 
 /// The names and numbers that lead to a place.
@@ -63,15 +63,17 @@ fn steps(path: &Path<'_>) -> Vec<String> {
     steps
 }
 
-/// Whether something else than null stands at a place.
-fn says_something(data: &[u8], steps: &[String]) -> bool {
+/// Whether something else than null stands at any of the places.
+fn any_says_something(data: &[u8], places: &[Vec<String>]) -> bool {
     let whole: Value = serde_json::from_slice(data).unwrap_or_default();
-    let found = steps.iter().try_fold(&whole, |value, step| match value {
-        Value::Array(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value.get(step),
-    });
-    // What cannot be found again is not lost either.
-    found.is_none_or(|value| !value.is_null())
+    places.iter().any(|steps| {
+        let found = steps.iter().try_fold(&whole, |value, step| match value {
+            Value::Array(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value.get(step),
+        });
+        // What cannot be found again is not lost either.
+        found.is_none_or(|value| !value.is_null())
+    })
 }
 
 /// Bytes, written in base64 straight into the body.

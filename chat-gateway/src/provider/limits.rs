@@ -105,7 +105,7 @@ pub(super) fn no_openai_api(provider: Provider, chat: &Chat) -> Result<(), Unsup
     }
 }
 
-/// The JSON of a part in `provider`'s own form. `field` is the path of the part.
+/// The JSON of a part in `provider`'s own form. `field` is the path of the `ProviderPart`.
 pub(super) fn own_part<'a>(
     provider: Provider,
     part: &'a ProviderPart,

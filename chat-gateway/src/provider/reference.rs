@@ -84,9 +84,8 @@ impl Endpoint {
     }
 
     fn decoder(self) -> NewDecoder {
-        let messages = vec![crate::message::Message::User(vec![
-            crate::message::UserPart::Text("Hi".to_owned()).into(),
-        ])];
+        let messages =
+            vec![crate::message::Message::User(vec![crate::message::UserPart::Text("Hi".to_owned()).into()])];
         let chat = Chat { messages, openai_api: self.api(), ..Chat::default() };
         super::outbound(self.provider(), self.models()[0], &chat).expect("a plain chat").decoder
     }

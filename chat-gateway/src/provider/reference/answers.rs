@@ -43,7 +43,9 @@ fn read(endpoint: Endpoint, piece: &[&str]) -> Vec<&'static str> {
     let mut out = Output::default();
     let begin: &[&str] = match endpoint {
         Endpoint::Messages => &[r#"{"type":"message_start","message":{"id":"m","model":"m"}}"#],
-        Endpoint::Responses => &[r#"{"type":"response.created","response":{"id":"r","model":"m","status":"in_progress"}}"#],
+        Endpoint::Responses => {
+            &[r#"{"type":"response.created","response":{"id":"r","model":"m","status":"in_progress"}}"#]
+        }
         Endpoint::ChatCompletions | Endpoint::Gemini => &[],
     };
     reader.push(transcript::stream(&[begin, piece].concat()).as_bytes());

@@ -62,7 +62,9 @@ fn body(endpoint: Endpoint, model: &str, chat: &Chat) -> Result<Value, String> {
 fn differences(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
     match (before, after) {
         _ if before == after => {}
-        (Value::Object(old), Value::Object(new)) if path.is_empty() || new.iter().any(|(k, v)| old.get(k) == Some(v)) => {
+        (Value::Object(old), Value::Object(new))
+            if path.is_empty() || new.iter().any(|(k, v)| old.get(k) == Some(v)) =>
+        {
             for (name, value) in new {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 differences(old.get(name).unwrap_or(&Value::Null), value, &path, found);
@@ -100,11 +102,19 @@ fn question() -> Chat {
 /// A conversation whose answer is to be replaced.
 fn answered() -> Chat {
     let said = AssistantPart::Text { text: "x".to_owned(), signature: String::new() };
-    Chat { messages: vec![user([text("Hi")]), Message::Assistant(vec![said.into()]), user([text("Go on")])], ..Chat::default() }
+    Chat {
+        messages: vec![user([text("Hi")]), Message::Assistant(vec![said.into()]), user([text("Go on")])],
+        ..Chat::default()
+    }
 }
 
 fn function() -> Function {
-    Function { name: "f".to_owned(), description: String::new(), parameters: r#"{"type":"object"}"#.to_owned(), strict: None }
+    Function {
+        name: "f".to_owned(),
+        description: String::new(),
+        parameters: r#"{"type":"object"}"#.to_owned(),
+        strict: None,
+    }
 }
 
 fn with_tool() -> Chat {
@@ -122,13 +132,10 @@ fn call(signature: &str) -> AssistantPart {
 
 /// A conversation with a call and its result.
 fn called() -> Chat {
-    let result = ToolResult {
-        call_id: "c1".to_owned(),
-        name: "f".to_owned(),
-        content: vec![text("x").into()],
-        is_error: false,
-    };
-    let messages = vec![user([text("Hi")]), Message::Assistant(vec![call("").into()]), Message::Tool(vec![result.into()])];
+    let result =
+        ToolResult { call_id: "c1".to_owned(), name: "f".to_owned(), content: vec![text("x").into()], is_error: false };
+    let messages =
+        vec![user([text("Hi")]), Message::Assistant(vec![call("").into()]), Message::Tool(vec![result.into()])];
     Chat { messages, ..with_tool() }
 }
 
@@ -208,7 +215,12 @@ fn thinks(amount: Option<Amount>, summary: Option<Summary>) -> impl Fn(&mut Chat
 }
 
 fn reasoning(endpoint: Endpoint) -> Reasoning {
-    Reasoning { provider: Some(endpoint.provider()), text: "why".to_owned(), signature: "sig".to_owned(), ..Reasoning::default() }
+    Reasoning {
+        provider: Some(endpoint.provider()),
+        text: "why".to_owned(),
+        signature: "sig".to_owned(),
+        ..Reasoning::default()
+    }
 }
 
 /// Makes a row of what sets a field whatever the endpoint.
@@ -248,7 +260,11 @@ fn conversation() -> Vec<Row> {
         row("…audio", question, |chat| {
             says(chat, UserPart::Audio(Audio { data: "abc".into(), media_type: "audio/wav".to_owned() }));
         }),
-        ("…provider, of a user", question, Box::new(|chat, endpoint| says(chat, UserPart::Provider(own(endpoint, own_json(endpoint)))))),
+        (
+            "…provider, of a user",
+            question,
+            Box::new(|chat, endpoint| says(chat, UserPart::Provider(own(endpoint, own_json(endpoint))))),
+        ),
     ]
 }
 
@@ -257,12 +273,21 @@ fn turns() -> Vec<Row> {
         row("…text.signature", answered, |chat| {
             answers(chat, AssistantPart::Text { text: "x".to_owned(), signature: "sig".to_owned() });
         }),
-        ("…reasoning", answered, Box::new(|chat, endpoint| answers(chat, AssistantPart::Reasoning(reasoning(endpoint))))),
+        (
+            "…reasoning",
+            answered,
+            Box::new(|chat, endpoint| answers(chat, AssistantPart::Reasoning(reasoning(endpoint)))),
+        ),
         (
             "…reasoning.redacted_data",
             answered,
             Box::new(|chat, endpoint| {
-                let data = Reasoning { text: String::new(), signature: String::new(), redacted_data: "data".to_owned(), ..reasoning(endpoint) };
+                let data = Reasoning {
+                    text: String::new(),
+                    signature: String::new(),
+                    redacted_data: "data".to_owned(),
+                    ..reasoning(endpoint)
+                };
                 answers(chat, AssistantPart::Reasoning(data));
             }),
         ),
@@ -278,7 +303,11 @@ fn turns() -> Vec<Row> {
         row("…refusal", answered, |chat| answers(chat, AssistantPart::Refusal("No.".to_owned()))),
         row("…tool_call", answered, |chat| answers(chat, call(""))),
         row("…tool_call.signature", answered, |chat| answers(chat, call("sig"))),
-        ("…provider, of the assistant", answered, Box::new(|chat, endpoint| answers(chat, AssistantPart::Provider(own(endpoint, own_json(endpoint)))))),
+        (
+            "…provider, of the assistant",
+            answered,
+            Box::new(|chat, endpoint| answers(chat, AssistantPart::Provider(own(endpoint, own_json(endpoint))))),
+        ),
         row("…tool_result, text", called, |chat| returns(chat, text("y"))),
         row("…tool_result, image", called, |chat| returns(chat, image(data(), ""))),
         row("…tool_result, document", called, |chat| returns(chat, UserPart::Document(pdf()))),
@@ -292,9 +321,13 @@ fn turns() -> Vec<Row> {
                 parts[1].cache = Some(CacheControl::Usual);
             }
         }),
-        row("system_cache_control", || Chat { system: "Be brief.".to_owned(), ..question() }, |chat| {
-            chat.system_cache = Some(CacheControl::OneHour);
-        }),
+        row(
+            "system_cache_control",
+            || Chat { system: "Be brief.".to_owned(), ..question() },
+            |chat| {
+                chat.system_cache = Some(CacheControl::OneHour);
+            },
+        ),
         row("cache_control", question, |chat| chat.cache = Some(CacheControl::FiveMinutes)),
     ]
 }
@@ -308,7 +341,11 @@ fn tools() -> Vec<Row> {
         row("tools.strict", with_tool, |chat| {
             chat.tools[0] = Tool::Function(Function { strict: Some(true), ..function() }).into();
         }),
-        ("tools.provider_tool", question, Box::new(|chat, endpoint| chat.tools.push(Tool::Provider(own_tool(endpoint).to_owned()).into()))),
+        (
+            "tools.provider_tool",
+            question,
+            Box::new(|chat, endpoint| chat.tools.push(Tool::Provider(own_tool(endpoint).to_owned()).into())),
+        ),
         row("tools.cache_control", with_tool, |chat| chat.tools[0].cache = Some(CacheControl::Usual)),
         row("tool_choice: AUTO", with_tool, choose(|| ToolChoice::Auto)),
         row("tool_choice: NONE", with_tool, choose(|| ToolChoice::None)),
@@ -342,11 +379,21 @@ fn form() -> Vec<Row> {
         row("response_format: TEXT", question, formatted(|| ResponseFormat::Text)),
         row("response_format: JSON", question, formatted(|| ResponseFormat::Json)),
         row("response_format: JSON_SCHEMA", question, formatted(|| ResponseFormat::Schema(schema()))),
-        row("response_format.name", question, formatted(|| ResponseFormat::Schema(Schema { name: "n".to_owned(), ..schema() }))),
-        row("response_format.description", question, formatted(|| {
-            ResponseFormat::Schema(Schema { description: "d".to_owned(), ..schema() })
-        })),
-        row("response_format.strict", question, formatted(|| ResponseFormat::Schema(Schema { strict: Some(true), ..schema() }))),
+        row(
+            "response_format.name",
+            question,
+            formatted(|| ResponseFormat::Schema(Schema { name: "n".to_owned(), ..schema() })),
+        ),
+        row(
+            "response_format.description",
+            question,
+            formatted(|| ResponseFormat::Schema(Schema { description: "d".to_owned(), ..schema() })),
+        ),
+        row(
+            "response_format.strict",
+            question,
+            formatted(|| ResponseFormat::Schema(Schema { strict: Some(true), ..schema() })),
+        ),
         row("reasoning.effort: NONE", question, effort(Effort::None)),
         row("reasoning.effort: MINIMAL", question, effort(Effort::Minimal)),
         row("reasoning.effort: LOW", question, effort(Effort::Low)),
