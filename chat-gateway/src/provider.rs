@@ -41,6 +41,11 @@ pub(crate) trait Provider: Sync {
     /// model, the streaming, the number of answers.
     fn fixed_options(&self) -> &'static [&'static str];
 
+    /// The options that are headers and no part of the body: their names, and the headers'.
+    fn header_options(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// The header that carries the key. `None` if the key cannot stand in a header.
     /// The value is marked sensitive.
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)>;
@@ -80,8 +85,10 @@ pub(crate) fn of(provider: Name) -> &'static dyn Provider {
 pub(crate) fn outbound(name: Name, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
     let provider = of(name);
     let mut outbound = provider.request(model, chat)?;
-    if !chat.provider_options.is_empty() {
-        outbound.body = options::merge(&outbound.body, &chat.provider_options, provider.fixed_options())?;
+    let mut own = chat.provider_options.clone();
+    options::take_headers(&mut own, provider.header_options(), &mut outbound.headers)?;
+    if !own.is_empty() {
+        outbound.body = options::merge(&outbound.body, &own, provider.fixed_options())?;
     }
     Ok(outbound)
 }

@@ -42,6 +42,11 @@ impl Provider for Anthropic {
         &["model", "stream"]
     }
 
+    // What is not released yet is asked for by name.
+    fn header_options(&self) -> &'static [(&'static str, &'static str)] {
+        &[("anthropic_beta", "anthropic-beta")]
+    }
+
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
         errors::classify(status, headers, body)
     }

@@ -5,12 +5,50 @@
 
 use std::collections::BTreeMap;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{
     Map, Value,
     value::{RawValue, to_raw_value},
 };
 
 use super::Unsupported;
+
+/// Takes the options that are headers out of `options`. Each is a word, or a list of words
+/// that join those which the header has already.
+pub(super) fn take_headers(
+    options: &mut Map<String, Value>,
+    known: &[(&str, &'static str)],
+    headers: &mut HeaderMap,
+) -> Result<(), Unsupported> {
+    for (option, header) in known {
+        let Some(value) = options.remove(*option) else { continue };
+        let header = HeaderName::from_static(header);
+        let refused = || Unsupported {
+            field: format!("provider_options.{option}"),
+            problem: "must be a word of A-Z a-z 0-9 . _ -, or a list of such words".to_owned(),
+        };
+        let words = match value {
+            Value::Array(words) => words,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => vec![value],
+        };
+        let mut joined = headers.get(&header).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        for word in &words {
+            let word = word.as_str().filter(|word| is_word(word)).ok_or_else(refused)?;
+            if !joined.is_empty() {
+                joined.push(',');
+            }
+            joined.push_str(word);
+        }
+        if !joined.is_empty() {
+            headers.insert(header, HeaderValue::from_str(&joined).map_err(|_| refused())?);
+        }
+    }
+    Ok(())
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
 
 /// Merges `options` into `body`, which is an object.
 pub(super) fn merge(body: &[u8], options: &Map<String, Value>, fixed: &[&str]) -> Result<Vec<u8>, Unsupported> {
@@ -98,5 +136,30 @@ mod tests {
             assert_eq!(merged("{}", options).unwrap_err().field, field);
         }
         assert!(merged("{}", json!({"config": {"other": 2}})).is_ok());
+    }
+
+    #[test]
+    fn headers_are_words_and_join_those_that_are_there() {
+        let known = [("beta", "x-beta")];
+        for (before, options, expected) in [
+            ("", json!({ "beta": "a-1", "other": 1 }), Some("a-1")),
+            ("a", json!({ "beta": ["b", "c_2"] }), Some("a,b,c_2")),
+            ("a", json!({ "other": 1 }), Some("a")),
+            ("", json!({ "beta": [] }), Some("")),
+            ("", json!({ "beta": null }), None),
+            ("", json!({ "beta": "a\r\nx-api-key: b" }), None),
+            ("", json!({ "beta": ["a", 1] }), None),
+            ("", json!({ "beta": "a,b" }), None),
+        ] {
+            let Value::Object(mut options) = options else { panic!("an object") };
+            let mut headers = HeaderMap::new();
+            if !before.is_empty() {
+                headers.insert("x-beta", HeaderValue::from_static(before));
+            }
+            let taken = take_headers(&mut options, &known, &mut headers);
+            let found = headers.get("x-beta").map_or("", |value| value.to_str().unwrap());
+            assert_eq!(taken.is_ok().then_some(found), expected, "{options:?}");
+            assert!(!options.contains_key("beta"));
+        }
     }
 }
