@@ -19,8 +19,7 @@ pub(crate) fn all(endpoint: &str, body: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         "openai.responses" => &RESPONSES,
         _ => &GEMINI,
     };
-    let changed = changes.iter().filter_map(|(name, change, which)| Some((*name, changed(body, *change, *which)?)));
-    changed.collect()
+    changes.iter().filter_map(|(name, change, which)| Some((*name, changed(body, *change, *which)?))).collect()
 }
 
 /// The body with its first or last event that has room for it changed.
@@ -40,13 +39,14 @@ fn changed(body: &[u8], change: fn(&mut Value) -> bool, which: Which) -> Option<
     Some([&lines[..at].concat(), new.as_str(), &lines[at + 1..].concat()].concat().into_bytes())
 }
 
-const ANTHROPIC: [Change; 8] = [
+const ANTHROPIC: [Change; 9] = [
     ("text", |event| letter(event, "/delta/text"), Which::First),
     ("reasoning", |event| letter(event, "/delta/thinking"), Which::First),
     ("signature", |event| letter(event, "/delta/signature"), Which::First),
     ("arguments", |event| letter(event, "/delta/partial_json"), Which::First),
     ("citation", |event| letter(event, "/delta/citation/cited_text"), Which::First),
     ("own part", |event| letter(event, "/content_block/tool_use_id"), Which::First),
+    ("own part", |event| letter(event, "/delta/content"), Which::First),
     ("usage", |event| is(event, "/type", "message_delta") && count(event, "/usage/output_tokens"), Which::Last),
     ("finish", |event| other_word(event, "/delta/stop_reason", ["max_tokens", "end_turn"]), Which::Last),
 ];
@@ -122,7 +122,7 @@ fn count(event: &mut Value, place: &str) -> bool {
 fn other_word(event: &mut Value, place: &str, words: [&str; 2]) -> bool {
     let Some(Value::String(word)) = event.pointer_mut(place) else { return false };
     let [usual, instead] = words;
-    *word = if word == usual { instead } else { usual }.to_owned();
+    if word == usual { instead } else { usual }.clone_into(word);
     true
 }
 

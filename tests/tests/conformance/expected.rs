@@ -17,7 +17,8 @@
 //!   good and there earlier, so it is right too. No other copy is.
 //! - The oracle runs several summaries of one item together; the contract has a blank line
 //!   between them.
-//! - An annotation, an anchor, a count: what is null or absent is the same.
+//! - In a citation's own object, a field that is null is the same as one that is absent.
+//! - What Gemini says again in a later event, such as a citation, may come again or not.
 
 mod anthropic;
 mod differences;

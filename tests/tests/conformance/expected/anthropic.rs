@@ -30,12 +30,13 @@ pub(super) fn expected(id: &str, oracle: &Value, events: &[Value]) -> Expected {
             call.arguments = Arguments::Cut(fragments.remove(0));
         }
     }
-    // Which tool of the provider's own makes a call. The usual caller is the model itself.
+    // Which tool of the provider's own makes a call: told with the event that begins the
+    // block. The usual caller is the model itself, which is not worth an event.
     let called_by_a_tool = started_blocks(events).any(|(_, block)| {
         block["caller"]["type"].as_str().is_some_and(|caller| caller != "direct") && block["type"] == "tool_use"
     });
     if called_by_a_tool {
-        expected.beside.insert("caller".to_owned(), HowOften::IfAtAll);
+        expected.beside.insert("content_block_start".to_owned(), HowOften::IfAtAll);
     }
     let own: Vec<_> = expected.own_parts.iter().map(|(kind, _)| kind.as_str()).collect();
     let own_of_oracle: Vec<_> = block_types(oracle).filter(|kind| !has_common_form(kind)).collect();

@@ -1,4 +1,7 @@
 //! Gemini's generateContent.
+//!
+//! Parts and fields without common form have the names of Google's own definition, as the
+//! oracle has them: `executable_code`. The wire has them in the spelling of JSON.
 
 use proto::chat::{Citation, FinishReason, Usage, citation::Kind};
 use serde_json::{Map, Value, json};
@@ -33,7 +36,7 @@ pub(super) fn expected(oracle: &Value, events: &[Value]) -> Expected {
     for (field, often) in FIELDS_ASIDE {
         let says_something = |candidate: &Value| candidate[field].as_object().is_some_and(|fields| !fields.is_empty());
         if candidates(events).any(says_something) {
-            expected.beside.insert(field.to_owned(), often);
+            expected.beside.insert(snake_case(field), often);
         }
     }
     expected.contradictions = contradictions(oracle, events, &expected);
@@ -48,7 +51,7 @@ fn contradictions(oracle: &Value, events: &[Value], expected: &Expected) -> Vec<
             .map(|candidate| &candidate["groundingMetadata"])
             .any(|found| !list(found, "groundingChunks").is_empty())
     });
-    let own: Vec<_> = expected.own_parts.iter().map(|(kind, _)| snake_case(kind)).collect();
+    let own: Vec<_> = expected.own_parts.iter().map(|(kind, _)| kind).collect();
     let found = [
         difference("recorded signatures", &oracle["signatures"], &json!(expected.signatures.len())),
         difference("recorded parts", &oracle["other_parts"], &json!(own)),
@@ -72,7 +75,7 @@ fn own_part(part: &Value) -> Option<(String, Value)> {
     let mut names = part.as_object()?.keys();
     let common = |name: &&String| matches!(name.as_str(), "text" | "thought" | "thoughtSignature" | "functionCall");
     let name = names.find(|name| !common(name))?;
-    Some((name.clone(), part.clone()))
+    Some((snake_case(name), part.clone()))
 }
 
 /// What text rests on which page, and what is recited from where.

@@ -22,13 +22,18 @@ pub(super) fn expected(oracle: &Value, events: &[Value]) -> Expected {
     for (field, is_said) in [
         // The likelihoods of the words.
         ("logprobs", choices(events).any(|choice| says_something(&choice["logprobs"]))),
-        // What Azure's filters found in the request and in the answer.
-        ("prompt_filter_results", events.iter().any(|event| says_something(&event["prompt_filter_results"]))),
-        ("content_filter_results", choices(events).any(|choice| says_something(&choice["content_filter_results"]))),
+        // What Azure's filters took out of the request or the answer. What they let pass says
+        // nothing.
+        ("prompt_filter_results", events.iter().any(|event| filters(&event["prompt_filter_results"]))),
+        ("content_filter_results", choices(events).any(|choice| filters(&choice["content_filter_results"]))),
     ] {
         if is_said {
             expected.beside.insert(field.to_owned(), HowOften::OnceOrMore);
         }
+    }
+    // One answer was asked for; who set another is told of the others, whole.
+    if events.iter().flat_map(|event| list(event, "choices")).any(|choice| choice["index"].as_u64() > Some(0)) {
+        expected.beside.insert("chat.completion.chunk".to_owned(), HowOften::IfAtAll);
     }
     expected
 }
@@ -44,6 +49,16 @@ fn says_something(value: &Value) -> bool {
         Value::Object(fields) => !fields.is_empty(),
         Value::Array(items) => !items.is_empty(),
         _ => true,
+    }
+}
+
+fn filters(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            filters(value) || (matches!(name.as_str(), "filtered" | "detected") && *value == Value::Bool(true))
+        }),
+        Value::Array(items) => items.iter().any(filters),
+        _ => false,
     }
 }
 
