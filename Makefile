@@ -36,7 +36,7 @@ test-postgres: ## The tests that use the database, on PostgreSQL; those about Po
 check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
 
 conformance: ## Only what the providers' recorded traffic must come to
-	cargo test --locked -p system-tests --test conformance
+	cargo test --locked -p system-tests --test conformance -- --nocapture
 
 soak: ## Only crashes, replicas, watches and rotations, each for as long as they are worth
 	SOAK=1 cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation -- --nocapture --test-threads 1

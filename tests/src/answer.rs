@@ -1,16 +1,18 @@
 //! An answer as a caller saw it, and a failure as a caller reads it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use proto::{
     USAGE_TRAILER,
     chat::{
-        ContentPart, Finished, Message, Started, StreamChatRequest, StreamChatResponse, TextPart, ToolCallFinished,
-        content_part::Part, message::Role, stream_chat_response::Event,
+        Citation, ContentPart, Finished, Message, ProviderEvent, ReasoningPart, Started, StreamChatRequest,
+        StreamChatResponse, TextPart, ToolCallFinished, Usage, content_part::Part, message::Role,
     },
 };
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
+
+mod grammar;
 
 /// What came of a streamed chat.
 #[derive(Debug, Default)]
@@ -21,8 +23,17 @@ pub struct Answer {
     pub text: String,
     /// All text of a refusal.
     pub refusal: String,
+    /// The parts of the answer in the order of their beginnings, as `Chat` returns them.
+    pub parts: Vec<Part>,
     /// All calls that finished.
     pub calls: Vec<ToolCallFinished>,
+    /// Where the text comes from.
+    pub citations: Vec<Citation>,
+    /// All that has no common form: parts of the answer, which are also among `parts`, and
+    /// what was said beside them.
+    pub provider_events: Vec<ProviderEvent>,
+    /// The last report of what is used.
+    pub usage: Option<Usage>,
     /// The last event.
     pub finished: Option<Finished>,
     /// How many events came.
@@ -44,6 +55,8 @@ pub struct Failure {
     pub fields: Vec<String>,
     /// The text.
     pub message: String,
+    /// The delay of `RetryInfo`.
+    pub retry_after: Option<Duration>,
     /// The trailer with the usage, serialized.
     pub usage: Option<Vec<u8>>,
     /// The trace id of `RequestInfo`.
@@ -64,6 +77,7 @@ impl From<Status> for Failure {
                 .map(|bad| bad.field_violations.iter().map(|field| field.field.clone()).collect())
                 .unwrap_or_default(),
             message: status.message().to_owned(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
             usage: usage.map(|bytes| bytes.to_vec()),
             trace_id: details.request_info().map(|info| info.request_id.clone()).unwrap_or_default(),
         }
@@ -90,61 +104,29 @@ impl Failure {
 
 impl Answer {
     /// Reads the outcome of a call to its end, and holds the stream to its grammar: one
-    /// `started` first, one `finished` last, deltas that add up to what finishes.
+    /// `started` first, one `finished` last, deltas that add up to what finishes, and what
+    /// else the contract says of each event.
     pub async fn read(outcome: Result<tonic::Response<Streaming<StreamChatResponse>>, Status>) -> Self {
-        let mut answer = Self::default();
+        let mut reader = grammar::Reader::default();
         let mut events = match outcome {
             Ok(response) => response.into_inner(),
-            Err(status) => {
-                answer.failure = Some(status.into());
-                return answer;
-            }
+            Err(status) => return Self { failure: Some(status.into()), ..Self::default() },
         };
-        let mut arguments: HashMap<i32, String> = HashMap::new();
         loop {
             match events.message().await {
-                Ok(Some(response)) => answer.add(response.event.expect("an event is set"), &mut arguments),
-                Ok(None) => break,
-                Err(status) => {
-                    assert!(answer.finished.is_none(), "nothing fails after `finished`");
-                    answer.failure = Some(status.into());
-                    break;
-                }
+                Ok(Some(response)) => reader.add(response.event.expect("an event is set")),
+                Ok(None) => return reader.ended(None),
+                Err(status) => return reader.ended(Some(status.into())),
             }
         }
-        assert!(
-            answer.finished.is_some() != answer.failure.is_some(),
-            "a stream ends with `finished` or with a status: {answer:?}"
-        );
-        answer
     }
 
-    fn add(&mut self, event: Event, arguments: &mut HashMap<i32, String>) {
-        assert!(self.finished.is_none(), "nothing comes after `finished`");
-        assert_eq!(self.started.is_none(), matches!(event, Event::Started(_)), "`started` comes first, once");
-        self.events += 1;
-        match event {
-            Event::Started(started) => self.started = Some(started),
-            Event::TextDelta(delta) => {
-                assert!(!delta.text.is_empty() || !delta.signature.is_empty(), "a delta is not empty");
-                self.text.push_str(&delta.text);
-            }
-            Event::RefusalDelta(delta) => self.refusal.push_str(&delta.text),
-            Event::ToolCallStarted(call) => {
-                assert!(!call.id.is_empty(), "a call has an id");
-                assert!(arguments.insert(call.index, String::new()).is_none(), "a call starts once");
-            }
-            Event::ToolCallDelta(delta) => {
-                arguments.get_mut(&delta.index).expect("a delta is of a call that started").push_str(&delta.arguments);
-            }
-            Event::ToolCallFinished(call) => {
-                let joined = arguments.get(&call.index).expect("a call that finishes has started");
-                assert!(call.arguments == *joined || (joined.is_empty() && call.arguments == "{}"), "deltas add up");
-                self.calls.push(call);
-            }
-            Event::ReasoningDelta(_) | Event::Citation(_) | Event::ProviderEvent(_) | Event::Usage(_) => {}
-            Event::Finished(finished) => self.finished = Some(finished),
-        }
+    /// The blocks of what the model thought.
+    pub fn reasoning(&self) -> impl Iterator<Item = &ReasoningPart> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Reasoning(block) => Some(block),
+            _ => None,
+        })
     }
 
     /// How it failed. Panics if it did not.

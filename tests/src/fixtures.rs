@@ -83,6 +83,27 @@ impl Recording {
         }
         headers
     }
+
+    /// A recorded header. Empty if there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.response_headers.get(name).map(String::as_str).unwrap_or_default()
+    }
+}
+
+/// The data of the server-sent events in a body, as far as it is JSON.
+pub fn events(body: &[u8]) -> Vec<Value> {
+    let text = String::from_utf8_lossy(body);
+    let (mut events, mut data) = (Vec::new(), String::new());
+    for line in text.lines().chain([""]) {
+        if let Some(more) = line.strip_prefix("data:") {
+            data.push_str(more);
+            data.push('\n');
+        } else if line.is_empty() {
+            events.extend(serde_json::from_str::<Value>(&data));
+            data.clear();
+        }
+    }
+    events
 }
 
 /// Where the recordings are.

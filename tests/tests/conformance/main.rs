@@ -1,33 +1,31 @@
 //! Every recorded answer of the providers comes out of `StreamChat`, through both
 //! services, as the vendor's own library understood it.
 //!
-//! Compared: text, tool calls, usage, finish reason or error; with the body written as a
-//! whole, in single bytes, and in threes. The recordings' `README.md` defines the rules
-//! and names the exceptions; no other id has one. What the gateway does not relay yet is
-//! [`LATER`].
+//! Compared: text, refusal, reasoning with its signatures and its hidden and encrypted
+//! forms, tool calls, citations, parts and events without common form, their order, usage,
+//! finish reason or error; with the body written as a whole and in pieces of 1, 2, 3, 7 and
+//! 4096 bytes. `Chat` must give the same at once. The recordings' `README.md` defines the
+//! rules and names the exceptions; no other id has one. What is a difference, and which
+//! differences are none by rule, is in [`expected`].
 
+mod changes;
 mod expected;
+mod whole;
 
-use proto::{chat::DetectProviderRequest, types::Provider};
-use serde_json::Value;
+use std::time::Instant;
+
+use prost::Message as _;
+use proto::{
+    chat::{ChatRequest, DetectProviderRequest, OpenAiApi, StreamChatRequest},
+    types::Provider,
+};
 use system_tests::{
     Links, System,
     answer::{Answer, ask},
-    fake_provider::Answer as Said,
+    fake_provider::{Answer as Said, End},
     fixtures::{Fixtures, Recording, folder},
     skip_without,
 };
-
-/// What is not compared yet, because the gateway does not relay it yet.
-const LATER: [&str; 4] = [
-    "the endpoint openai.responses",
-    "reasoning text and its signatures",
-    "citations",
-    "built-in (server) tools and their results",
-];
-
-const ENDPOINTS: [&str; 4] =
-    ["anthropic.messages", "openai.chat", "gemini.generateContent", "gemini.streamGenerateContent"];
 
 #[tokio::test]
 async fn recordings_come_out_as_recorded() {
@@ -35,54 +33,120 @@ async fn recordings_come_out_as_recorded() {
 }
 
 #[tokio::test]
-async fn recordings_come_out_as_recorded_when_written_byte_by_byte() {
+async fn recordings_come_out_as_recorded_in_single_bytes() {
     conforms(1).await;
 }
 
 #[tokio::test]
-async fn recordings_come_out_as_recorded_when_written_in_threes() {
+async fn recordings_come_out_as_recorded_in_writes_of_2_bytes() {
+    conforms(2).await;
+}
+
+#[tokio::test]
+async fn recordings_come_out_as_recorded_in_writes_of_3_bytes() {
     conforms(3).await;
 }
 
-/// The comparison itself can fail: each recording with text, one letter of it changed.
+#[tokio::test]
+async fn recordings_come_out_as_recorded_in_writes_of_7_bytes() {
+    conforms(7).await;
+}
+
+#[tokio::test]
+async fn recordings_come_out_as_recorded_in_writes_of_4096_bytes() {
+    conforms(4096).await;
+}
+
+/// `Chat` returns all at once what `StreamChat` streams, or fails alike.
+#[tokio::test]
+async fn chat_returns_what_is_streamed() {
+    let Some((fixtures, mut stage)) = Stage::set().await else { return };
+    let mut all = Vec::new();
+    for recording in &fixtures.recordings {
+        stage.serve(recording, fixtures.body(recording), 0);
+        let request = stage.request(recording).await;
+        let streamed = Answer::read(stage.system.chat.stream_chat(request.clone()).await).await;
+        // All fields are the same, and have the same numbers.
+        let request = ChatRequest::decode(request.encode_to_vec().as_slice()).expect("the same fields");
+        let whole = stage.system.chat.chat(request).await.map(tonic::Response::into_inner).map_err(Into::into);
+        let knows_ids = expected::knows_ids(fixtures.oracle(recording));
+        all.extend(named(recording, whole::differences(&streamed, whole, knows_ids)));
+    }
+    println!("{} recordings compared, as a whole and streamed", fixtures.recordings.len());
+    none(&all);
+}
+
+/// The comparison itself can fail: each recorded stream with one thing in it changed.
 #[tokio::test]
 async fn a_changed_recording_is_noticed() {
     let Some((fixtures, mut stage)) = Stage::set().await else { return };
-    let mut changed = 0;
-    for recording in fixtures.recordings.iter().filter(|recording| covered(recording)) {
-        let Some(body) = spoiled(&fixtures.body(recording)) else { continue };
-        if recording.kind != "stream" || fixtures.oracle(recording).is_none() || expected::is_special(&recording.id) {
+    let (mut noticed, mut unnoticed) = (Vec::new(), Vec::new());
+    for recording in fixtures.recordings.iter().filter(|recording| recording.kind == "stream") {
+        let has_answer = fixtures.oracle(recording).is_some_and(|oracle| oracle.get("error").is_none());
+        if !has_answer || expected::is_special(&recording.id) {
             continue;
         }
-        let differences = stage.differences(&fixtures, recording, body, 0).await;
-        assert!(!differences.is_empty(), "{} was changed, and nobody noticed", recording.id);
-        changed += 1;
+        let body = fixtures.body(recording);
+        let unchanged = stage.differences(&fixtures, recording, body.clone(), 0).await;
+        for (what, body) in changes::all(&recording.endpoint, &body) {
+            let differences = stage.differences(&fixtures, recording, body, 0).await;
+            let list = if differences == unchanged { &mut unnoticed } else { &mut noticed };
+            list.push((what, recording.id.as_str()));
+        }
     }
-    assert!(changed > 0, "no recording has text to change");
-    println!("{changed} changed recordings were noticed");
+    for sort in ["text", "refusal", "reasoning", "signature", "arguments", "citation", "own part", "usage", "finish"] {
+        let changes = noticed.iter().filter(|(what, _)| *what == sort).count();
+        println!("{changes} recordings with {sort} changed were noticed");
+    }
+    assert!(unnoticed.is_empty(), "changed, and nobody noticed: {unnoticed:?}");
+    assert!(!noticed.is_empty(), "no recording has anything to change");
+}
+
+/// What the recordings have beside the oracle is what the oracle speaks of.
+#[test]
+fn the_oracle_and_the_recordings_fit() {
+    let Some(fixtures) = Fixtures::load() else { return skip_without("the folder of recordings") };
+    let of = |recording: &Recording| named(recording, expected::contradictions(&fixtures, recording));
+    none(&fixtures.recordings.iter().flat_map(of).collect::<Vec<_>>());
+}
+
+/// Models that Chat Completions does not have lead to Responses without being told.
+#[tokio::test]
+async fn models_of_responses_lead_there_by_themselves() {
+    let Some((fixtures, mut stage)) = Stage::set().await else { return };
+    let answers = |recording: &&Recording| recording.endpoint == "openai.responses" && recording.kind == "stream";
+    let recording = fixtures.recordings.iter().find(answers).expect("the folder has recordings of Responses");
+    stage.serve(recording, fixtures.body(recording), 0);
+    for model in ["gpt-5-codex", "codex-mini-latest", "o1-pro", "gpt-5-pro", "o3-deep-research", "computer-use-preview"]
+    {
+        let answer = Answer::read(stage.system.chat.stream_chat(ask(model, None, "Hi")).await).await;
+        assert!(answer.failure.is_none(), "{model}: {answer:?}");
+        let path = stage.system.provider.last().path;
+        assert!(path.ends_with("/responses"), "{model} leads to {path}");
+    }
 }
 
 async fn conforms(write_size: usize) {
     let Some((fixtures, mut stage)) = Stage::set().await else { return };
-    let (mut compared, mut later) = (0, Vec::new());
+    let began = Instant::now();
     let mut all = Vec::new();
     for recording in &fixtures.recordings {
-        if covered(recording) {
-            let body = fixtures.body(recording);
-            all.extend(stage.differences(&fixtures, recording, body, write_size).await);
-            compared += 1;
-        } else {
-            later.push(recording.id.as_str());
-        }
+        let body = fixtures.body(recording);
+        all.extend(stage.differences(&fixtures, recording, body, write_size).await);
     }
-    println!("{compared} recordings compared, in writes of {write_size} bytes (0: whole)");
-    println!("not compared yet: {}; that is {} recordings: {}", LATER.join("; "), later.len(), later.join(" "));
-    assert!(all.is_empty(), "{} differences:\n{}", all.len(), all.join("\n"));
-    assert!(compared > 0, "the folder has no recording of the endpoints");
+    let (count, seconds) = (fixtures.recordings.len(), began.elapsed().as_secs_f64());
+    let size = if write_size == 0 { "as a whole".to_owned() } else { format!("in writes of {write_size} bytes") };
+    println!("{count} recordings compared, {size}, in {seconds:.1} s");
+    none(&all);
+    assert!(count > 0, "the folder has no recordings");
 }
 
-fn covered(recording: &Recording) -> bool {
-    ENDPOINTS.contains(&recording.endpoint.as_str())
+fn none(differences: &[String]) {
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+fn named(recording: &Recording, differences: Vec<String>) -> Vec<String> {
+    differences.into_iter().map(|difference| format!("{}: {difference}", recording.id)).collect()
 }
 
 /// A system with a key for each provider.
@@ -103,6 +167,17 @@ impl Stage {
         Some((fixtures, Self { system }))
     }
 
+    /// Answers with `body` from now on, as the recording was answered.
+    fn serve(&self, recording: &Recording, body: Vec<u8>, write_size: usize) {
+        self.system.provider.always_answers(Said {
+            status: recording.http_status,
+            headers: recording.headers(),
+            body,
+            write_size,
+            end: End::Clean,
+        });
+    }
+
     /// Serves `body` as the answer to a chat, and compares what the caller got.
     async fn differences(
         &mut self,
@@ -111,18 +186,26 @@ impl Stage {
         body: Vec<u8>,
         write_size: usize,
     ) -> Vec<String> {
-        self.system.provider.always_answers(Said {
-            status: recording.http_status,
-            headers: recording.headers(),
-            body,
-            write_size,
-            end: system_tests::fake_provider::End::Clean,
-        });
-        let model = self.model(recording).await;
-        let outcome = self.system.chat.stream_chat(ask(&model, None, "Hi")).await;
-        let answer = Answer::read(outcome).await;
-        let problems = expected::compare(recording, fixtures.oracle(recording), &answer);
-        problems.into_iter().map(|problem| format!("{}: {problem}", recording.id)).collect()
+        self.serve(recording, body, write_size);
+        let request = self.request(recording).await;
+        let answer = Answer::read(self.system.chat.stream_chat(request).await).await;
+        let mut found = expected::compare(fixtures, recording, &answer);
+        // Whose form the answer has follows from where the request went.
+        let (path, asked) = (self.system.provider.last().path, endpoint_path(recording));
+        if !path.contains(asked) {
+            found.push(format!("it was asked at {path} instead of {asked}"));
+        }
+        named(recording, found)
+    }
+
+    /// A chat with the recorded model, over the recorded API.
+    async fn request(&mut self, recording: &Recording) -> StreamChatRequest {
+        let api = match recording.endpoint.as_str() {
+            "openai.chat" => OpenAiApi::ChatCompletions,
+            "openai.responses" => OpenAiApi::Responses,
+            _ => OpenAiApi::Unspecified,
+        };
+        StreamChatRequest { openai_api: api.into(), ..ask(&self.model(recording).await, None, "Hi") }
     }
 
     /// The recorded model; with its provider in front if the name alone does not tell.
@@ -139,29 +222,12 @@ impl Stage {
     }
 }
 
-/// The body with the first letter of its first text changed. `None` if it has no text.
-fn spoiled(body: &[u8]) -> Option<Vec<u8>> {
-    let body = std::str::from_utf8(body).ok()?;
-    let (line, event) = body.lines().find_map(|line| {
-        let mut event: Value = serde_json::from_str(line.strip_prefix("data:")?).ok()?;
-        let Value::String(text) = text_of(&mut event)? else { return None };
-        let first = text.chars().next()?;
-        text.replace_range(..first.len_utf8(), if first == 'x' { "y" } else { "x" });
-        Some((line, event))
-    })?;
-    Some(body.replacen(line, &format!("data: {event}"), 1).into_bytes())
-}
-
-/// The text of an event, where each provider puts it.
-fn text_of(event: &mut Value) -> Option<&mut Value> {
-    if event["delta"]["type"] == "text_delta" {
-        return event.pointer_mut("/delta/text");
+/// Errors of `generateContent` are served on the stream.
+fn endpoint_path(recording: &Recording) -> &'static str {
+    match recording.endpoint.as_str() {
+        "anthropic.messages" => "/messages",
+        "openai.chat" => "/chat/completions",
+        "openai.responses" => "/responses",
+        _ => ":streamGenerateContent",
     }
-    if event.pointer("/choices/0/delta/content").is_some_and(Value::is_string) {
-        return event.pointer_mut("/choices/0/delta/content");
-    }
-    if event.pointer("/candidates/0/content/parts/0/thought").is_some() {
-        return None;
-    }
-    event.pointer_mut("/candidates/0/content/parts/0/text")
 }
