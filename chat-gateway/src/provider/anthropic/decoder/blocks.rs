@@ -11,7 +11,7 @@ use super::{Tag, citations, noted, own::OwnBlock, read};
 use crate::{
     message::{Citation, Event, ReasoningDelta},
     provider::{
-        Broken, Output,
+        Broken, Output, json_text,
         tool_calls::{CallEnd, ToolCalls},
     },
 };
@@ -87,6 +87,8 @@ struct ToolUseBlock<'a> {
     name: String,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    caller: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -144,8 +146,9 @@ impl Blocks {
                 (Block::Redacted, 0)
             }
             "tool_use" => {
-                // That code calls the tool, and which, has no place in a call.
                 let call: ToolUseBlock<'_> = noted(raw, "a tool call without id or name", unread)?;
+                // That code calls the tool, and which, has no place in a call.
+                *unread |= call.caller.is_some_and(|caller| !is_the_model(caller));
                 self.calls.begin(index, call.id, call.name, out)?;
                 let input = call.input.map(RawValue::get).unwrap_or_default().to_owned();
                 let bytes = input.len();
@@ -261,8 +264,6 @@ impl Blocks {
     }
 
     fn begin_thinking(&mut self, block: ThinkingBlock, out: &mut Output) -> (Block, usize) {
-        // A model that thinks works, even if it shows nothing of it for long.
-        out.committed = true;
         let mut thought = Thought { index: None, signature: block.signature.unwrap_or_default() };
         let delta = ReasoningDelta { text: block.thinking.unwrap_or_default(), ..ReasoningDelta::default() };
         push_thought(&mut thought.index, &mut self.thoughts, delta, out);
@@ -309,6 +310,12 @@ fn push_thought(number: &mut Option<u32>, shown: &mut u32, delta: ReasoningDelta
         *shown - 1
     });
     out.push(Event::Reasoning(ReasoningDelta { index, ..delta }));
+}
+
+/// Whether a call is made by the model itself.
+fn is_the_model(caller: &RawValue) -> bool {
+    let tag = json_text::noting::<Tag<'_>>(caller.get().as_bytes(), &[]);
+    tag.is_some_and(|(tag, more)| tag.kind == "direct" && !more)
 }
 
 /// Whether the input of a call's beginning only stands for what the deltas bring.

@@ -259,6 +259,7 @@ fn what_nobody_reads_is_passed_on() {
         r#"{"type":"ping"}"#,
         r#"{"type":"ping","load":null}"#,
         r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"t","input":{},"caller":null}}"#,
+        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"t","input":{},"caller":{"type":"direct"}}}"#,
         r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a","new":null}}"#,
     ] {
         assert_eq!(passed_on(data), []);
