@@ -4,12 +4,12 @@
 //! of items, each with its beginning, its pieces and its end; the end repeats the whole. The
 //! pieces are what is relayed, and where a server sends none, what the end says. The answer
 //! itself ends with an event that says how; an end of the body without it is a cut.
-//!
-//! What a call's end repeats is left alone: a call that is cut off ends too.
 
 mod end;
 mod items;
 mod wire;
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 
@@ -67,7 +67,7 @@ impl Decoder for ResponseDecoder {
             }
             "response.function_call_arguments.delta" => {
                 let delta: Delta<'_> = read(data, out)?;
-                self.calls.append(delta.output_index, delta.delta, out)
+                self.calls.append(delta.output_index, delta.text, out)
             }
             "response.function_call_arguments.done" => {
                 let done: Done<'_> = read(data, out)?;
@@ -121,6 +121,11 @@ fn text_of(data: &[u8]) -> String {
     String::from_utf8_lossy(data.trim_ascii()).into_owned()
 }
 
+/// What kind of item or part it is.
+fn kind_of(json: &str) -> Result<Cow<'_, str>, Broken> {
+    Some(type_of(json)).filter(|kind| !kind.is_empty()).ok_or(Broken::Malformed("an item without its type"))
+}
+
 /// The answer is about to begin; what is asked is echoed.
 fn begun(data: &[u8], out: &mut Output) -> Result<(), Broken> {
     let event: Lifecycle = json_text::object(data).ok_or(Broken::Malformed("a beginning without its response"))?;
@@ -141,7 +146,7 @@ impl ResponseDecoder {
     fn item_added(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
         let item = event.item.get();
-        let more_inside = match type_of(item).as_ref() {
+        let more_inside = match kind_of(item)?.as_ref() {
             "message" => self.message(&event, out)?,
             "reasoning" => {
                 // It thinks, and that is billed, whether anything is shown or not.
@@ -186,7 +191,7 @@ impl ResponseDecoder {
 
     fn item_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
-        let (item, kind) = (event.item.get(), type_of(event.item.get()));
+        let (item, kind) = (event.item.get(), kind_of(event.item.get())?);
         let more_inside = match kind.as_ref() {
             "message" => self.message(&event, out)?,
             "reasoning" => {
@@ -230,7 +235,7 @@ impl ResponseDecoder {
 
     fn part_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (event, more): (PartEvent<'_>, bool) = parse(data)?;
-        let (json, kind) = (event.part.get(), type_of(event.part.get()));
+        let (json, kind) = (event.part.get(), kind_of(event.part.get())?);
         if !wire::is_known_part(&kind) {
             out.push(wire::own(kind.as_ref(), json, false));
             pass_on_if(more, data, out);
@@ -254,9 +259,9 @@ impl ResponseDecoder {
 
     fn text_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let event: Delta<'_> = read(data, out)?;
-        if !event.delta.is_empty() {
+        if !event.text.is_empty() {
             self.items.at(event.output_index)?.hear(Place::Content(event.part));
-            self.say(kind, event.delta, out);
+            self.say(kind, event.text, out);
         }
         if event.logprobs.is_some_and(wire::has_items) {
             out.pass_on("logprobs", text_of(data));
@@ -286,11 +291,11 @@ impl ResponseDecoder {
 
     fn thought_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let event: Delta<'_> = read(data, out)?;
-        if event.delta.is_empty() {
+        if event.text.is_empty() {
             return Ok(());
         }
         let begins = self.items.at(event.output_index)?.hear(place(kind, event.part));
-        self.think(event.output_index, begins, event.delta, out)
+        self.think(event.output_index, begins, event.text, out)
     }
 
     fn thought_done(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {

@@ -46,7 +46,8 @@ pub(super) struct Delta<'a> {
     pub(super) output_index: u64,
     #[serde(default, alias = "content_index", alias = "summary_index")]
     pub(super) part: u64,
-    pub(super) delta: String,
+    #[serde(rename = "delta")]
+    pub(super) text: String,
     #[serde(borrow)]
     pub(super) logprobs: Option<&'a RawValue>,
 }

@@ -76,18 +76,19 @@ pub(super) enum Given<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type")]
 pub(super) enum Input<'a> {
-    InputText {
-        text: &'a str,
-    },
-    InputImage {
+    #[serde(rename = "input_text")]
+    Text { text: &'a str },
+    #[serde(rename = "input_image")]
+    Image {
         #[serde(flatten)]
         source: ImageSource<'a>,
         #[serde(skip_serializing_if = "str::is_empty")]
         detail: &'a str,
     },
-    InputFile {
+    #[serde(rename = "input_file")]
+    File {
         #[serde(flatten)]
         source: DocumentSource<'a>,
         #[serde(skip_serializing_if = "str::is_empty")]
@@ -173,7 +174,7 @@ impl<'a> Content<'a> {
     fn of(parts: Vec<Given<'a>>) -> Self {
         match parts.as_slice() {
             [] => Self::Text(""),
-            [Given::Known(Input::InputText { text })] => Self::Text(text),
+            [Given::Known(Input::Text { text })] => Self::Text(text),
             _ => Self::Parts(parts),
         }
     }
@@ -185,7 +186,7 @@ fn own(part: &ProviderPart, field: impl Fn() -> String) -> Result<&RawValue, Uns
 
 fn given<'a>(part: &'a UserPart, field: &impl Fn() -> String) -> Result<Given<'a>, Unsupported> {
     Ok(Given::Known(match part {
-        UserPart::Text(text) => Input::InputText { text },
+        UserPart::Text(text) => Input::Text { text },
         UserPart::Image(image) => self::image(image),
         UserPart::Document(document) => self::document(document, field)?,
         UserPart::Audio(_) => {
@@ -204,7 +205,7 @@ fn image(image: &Image) -> Input<'_> {
         FileSource::Url(url) => ImageSource::Url(url),
         FileSource::FileId(id) => ImageSource::FileId(id),
     };
-    Input::InputImage { source, detail: &image.detail }
+    Input::Image { source, detail: &image.detail }
 }
 
 fn document<'a>(document: &'a Document, field: &impl Fn() -> String) -> Result<Input<'a>, Unsupported> {
@@ -227,7 +228,7 @@ fn document<'a>(document: &'a Document, field: &impl Fn() -> String) -> Result<I
         FileSource::Url(url) => (DocumentSource::Url(url), title),
         FileSource::FileId(id) => (DocumentSource::FileId(id), title),
     };
-    Ok(Input::InputFile { source, filename })
+    Ok(Input::File { source, filename })
 }
 
 fn assistant<'a>(

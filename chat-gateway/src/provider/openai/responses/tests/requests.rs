@@ -70,8 +70,8 @@ fn thought() -> Reasoning {
     Reasoning { text: "Hm".to_owned(), signature: "enc".to_owned(), id: "rs1".to_owned(), ..Reasoning::default() }
 }
 
-fn thinking(effort: Option<Effort>, summary: Option<Summary>) -> Option<Thinking> {
-    Some(Thinking { amount: effort.map(Amount::Effort), summary })
+fn thinking(effort: Option<Effort>, summary: Option<Summary>) -> Thinking {
+    Thinking { amount: effort.map(Amount::Effort), summary }
 }
 
 fn function(parameters: &str, strict: Option<bool>) -> Part<Tool> {
@@ -138,7 +138,6 @@ fn every_parameter_has_its_place() {
 #[test]
 fn thinking_is_asked_for_in_words() {
     for (thinking, expected) in [
-        (None, Value::Null),
         (thinking(None, None), Value::Null),
         (thinking(None, Some(Summary::None)), Value::Null),
         (thinking(Some(Effort::None), Some(Summary::None)), json!({ "effort": "none" })),
@@ -146,9 +145,9 @@ fn thinking_is_asked_for_in_words() {
         (thinking(None, Some(Summary::Concise)), json!({ "summary": "concise" })),
         (thinking(Some(Effort::Low), Some(Summary::Detailed)), json!({ "effort": "low", "summary": "detailed" })),
     ] {
-        assert_eq!(body("gpt-5", &Chat { thinking, ..hi() })["reasoning"], expected);
+        assert_eq!(body("gpt-5", &Chat { thinking: Some(thinking), ..hi() })["reasoning"], expected);
     }
-    let sampled = Chat { thinking: thinking(Some(Effort::None), None), temperature: Some(1.0), ..hi() };
+    let sampled = Chat { thinking: Some(thinking(Some(Effort::None), None)), temperature: Some(1.0), ..hi() };
     assert_eq!(body("gpt-5.2", &sampled)["temperature"], 1.0);
 }
 
@@ -359,10 +358,10 @@ fn responses_is_chosen_where_it_is_needed() {
         ("gpt-5-codex", plain(), "/responses"),
         ("gpt-4o", Chat { openai_api: Some(OpenAiApi::Responses), ..plain() }, "/responses"),
         ("gpt-5", Chat { openai_api: Some(OpenAiApi::ChatCompletions), ..plain() }, "/chat/completions"),
-        ("gpt-5", Chat { thinking: thinking(Some(Effort::Low), None), ..plain() }, "/chat/completions"),
-        ("gpt-5", Chat { thinking: thinking(None, Some(Summary::None)), ..plain() }, "/chat/completions"),
-        ("gpt-5", Chat { thinking: thinking(None, Some(Summary::Auto)), ..plain() }, "/responses"),
-        ("gpt-5", Chat { thinking: thinking(None, Some(Summary::Detailed)), ..plain() }, "/responses"),
+        ("gpt-5", Chat { thinking: Some(thinking(Some(Effort::Low), None)), ..plain() }, "/chat/completions"),
+        ("gpt-5", Chat { thinking: Some(thinking(None, Some(Summary::None))), ..plain() }, "/chat/completions"),
+        ("gpt-5", Chat { thinking: Some(thinking(None, Some(Summary::Auto))), ..plain() }, "/responses"),
+        ("gpt-5", Chat { thinking: Some(thinking(None, Some(Summary::Detailed))), ..plain() }, "/responses"),
         ("gpt-5", reasoned(thought()), "/responses"),
         ("gpt-5", reasoned(Reasoning { provider: Some(Provider::Gemini), ..thought() }), "/chat/completions"),
         ("gpt-5", reasoned(words), "/chat/completions"),

@@ -392,6 +392,7 @@ fn what_must_not_be_is_malformed() {
         vec![r#"{"type":"response.output_text.delta","delta":{}}"#],
         vec![r#"{"type":"response.output_item.added","output_index":-1,"item":{}}"#],
         vec![r#"{"type":"response.function_call_arguments.delta","output_index":0,"delta":"x"}"#],
+        vec![r#"{"type":"response.output_item.done","output_index":0,"item":{}}"#],
         vec![r#"{"type":"response.completed"}"#],
         vec![r#"{"type":"response.completed","response":[]}"#],
         vec![r#"{"type":"response.completed","response":{"usage":7}}"#],
