@@ -6,20 +6,24 @@
 mod chat;
 mod errors;
 mod models;
+mod responses;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use serde_json::Value;
 
-use super::{Outbound, Provider, Rejection, Standing, Unsupported, key_check};
-use crate::message::{Chat, KeyMaterial};
+use super::{NewDecoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
+use crate::message::{Chat, KeyMaterial, OpenAiApi};
 
 pub(super) struct OpenAi;
 
 impl Provider for OpenAi {
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
-        let body = chat::body(model, chat)?;
-        Ok(Outbound { path: "/chat/completions".to_owned(), headers: HeaderMap::new(), body, decoder: chat::decoder })
+        let (path, body, decoder): (&str, Vec<u8>, NewDecoder) = match api(model, chat)? {
+            OpenAiApi::ChatCompletions => ("/chat/completions", chat::body(model, chat)?, chat::decoder),
+            OpenAiApi::Responses => ("/responses", responses::body(model, chat)?, responses::decoder),
+        };
+        Ok(Outbound { path: path.to_owned(), headers: HeaderMap::new(), body, decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {
@@ -29,7 +33,8 @@ impl Provider for OpenAi {
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {
-        &["model", "stream", "n", "background"]
+        // Without `include_usage`, Chat Completions says nothing of what an answer used.
+        &["model", "stream", "n", "background", "stream_options.include_usage"]
     }
 
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
@@ -50,6 +55,21 @@ impl Provider for OpenAi {
 
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {
         errors::standing(rejection)
+    }
+}
+
+/// The API that answers. Servers that imitate OpenAI have Chat Completions, so that is taken
+/// where nothing asks for the other.
+fn api(model: &str, chat: &Chat) -> Result<OpenAiApi, Unsupported> {
+    let only_responses = models::only_responses(model);
+    match chat.openai_api {
+        Some(OpenAiApi::ChatCompletions) if only_responses => Err(Unsupported {
+            field: "openai_api".to_owned(),
+            problem: format!("{model} answers only through the Responses API; leave it unset"),
+        }),
+        Some(asked) => Ok(asked),
+        None if only_responses || responses::is_needed(chat) => Ok(OpenAiApi::Responses),
+        None => Ok(OpenAiApi::ChatCompletions),
     }
 }
 

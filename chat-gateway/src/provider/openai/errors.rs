@@ -12,7 +12,11 @@ use crate::provider::{
 
 pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
     let body = ErrorBody::parse(body);
-    let (code, class, message) = (body.word("code"), body.word("type"), body.message());
+    let (code, mut class, message) = (body.word("code"), body.word("type"), body.message());
+    // The type of an event of the Responses API, which may be the error itself.
+    if class == "error" {
+        class.clear();
+    }
     let kind = kind(status, &code, &class, &message.to_ascii_lowercase());
     let retry_after = rejection::retry_after(headers).filter(|_| rejection::waiting_helps(kind));
     Rejection { kind, code: if code.is_empty() { class } else { code }, message, retry_after }
@@ -48,16 +52,41 @@ fn kind_of_word(word: &str) -> Option<RejectionKind> {
         "overloaded" | "overloaded_error" | "server_overloaded" | "slow_down" | "service_unavailable" => {
             RejectionKind::Overloaded
         }
-        "timeout" | "request_timeout" => RejectionKind::Timeout,
+        "timeout" | "request_timeout" | "vector_store_timeout" => RejectionKind::Timeout,
         "authentication_error" => RejectionKind::Key,
         "permission_error" | "permission_denied" | "unsupported_country_region_territory" => RejectionKind::Permission,
-        "invalid_request_error" => RejectionKind::InvalidRequest,
+        "invalid_request_error"
+        | "invalid_prompt"
+        | "bio_policy"
+        | "cyber_policy"
+        | "misalignment_policy_violation"
+        | "data_residency_mismatch"
+        | "content_policy_violation" => RejectionKind::InvalidRequest,
+        image if IMAGE.contains(&image) => RejectionKind::InvalidRequest,
         "not_found_error" => RejectionKind::ModelNotFound,
         "server_error" | "internal_error" | "api_error" => RejectionKind::Internal,
         // Servers that imitate the API put the status there.
         _ => rejection::kind_of_status(word.parse().ok()?)?,
     })
 }
+
+/// What may be wrong with an image, found out while the answer streams.
+const IMAGE: [&str; 14] = [
+    "empty_image_file",
+    "failed_to_download_image",
+    "image_content_policy_violation",
+    "image_file_not_found",
+    "image_file_too_large",
+    "image_parse_error",
+    "image_too_large",
+    "image_too_small",
+    "invalid_base64_image",
+    "invalid_image",
+    "invalid_image_format",
+    "invalid_image_mode",
+    "invalid_image_url",
+    "unsupported_image_media_type",
+];
 
 /// What a refusal to list the models says about the key, beyond its kind.
 pub(super) fn standing(rejection: &Rejection) -> Option<Standing> {

@@ -1,5 +1,7 @@
 //! What is known of a model by its name.
 
+use crate::message::{Amount, Chat, Effort};
+
 /// The model that a fine-tuned one is made from, in lower case.
 pub(super) fn base(model: &str) -> String {
     let lower = model.to_ascii_lowercase();
@@ -9,23 +11,119 @@ pub(super) fn base(model: &str) -> String {
     }
 }
 
-/// Whether the model thinks before it answers: the o-series, and GPT from 5 on except
-/// `gpt-5-chat`. Such a model is instructed by the developer and refuses to be sampled.
+/// Whether the model thinks before it answers: the o-series, GPT from 5 on except
+/// `gpt-5-chat`, and what is made of them under other names. Such a model is instructed by
+/// the developer and refuses to be sampled.
 pub(super) fn is_reasoning(model: &str) -> bool {
     let base = base(model);
+    if base.starts_with("codex-") || is_or_begins(&base, "computer-use-preview") {
+        return true;
+    }
     if let Some(rest) = base.strip_prefix('o') {
         let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         return after.len() < rest.len() && (after.is_empty() || after.starts_with('-'));
     }
-    let Some(rest) = base.strip_prefix("gpt-") else { return false };
-    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    gpt_version(&base).is_some_and(|version| version >= (5, 0)) && !base.starts_with("gpt-5-chat")
+}
+
+/// Whether the model may be sampled with `temperature` and the like. The reasoning models
+/// refuse it; from GPT 5.1 on, only as long as they think.
+pub(super) fn is_sampled(model: &str, chat: &Chat) -> bool {
+    let thoughtless = chat.thinking.is_some_and(|thinking| thinking.amount == Some(Amount::Effort(Effort::None)));
+    let may_be_thoughtless = gpt_version(&base(model)).is_some_and(|version| version >= (5, 1));
+    !is_reasoning(model) || (thoughtless && may_be_thoughtless)
+}
+
+/// Whether the model is served by the Responses API and by no other.
+pub(super) fn only_responses(model: &str) -> bool {
+    let base = base(model);
+    base.starts_with("codex-")
+        || base.contains("-codex")
+        || base.contains("deep-research")
+        || base.starts_with("gpt-daybreak-")
+        || is_or_begins(&base, "computer-use-preview")
+        || (is_reasoning(&base) && base.split('-').any(|word| word == "pro"))
+}
+
+/// The version of a GPT, without a minor one as 0.
+fn gpt_version(base: &str) -> Option<(u32, u32)> {
+    let rest = base.strip_prefix("gpt-")?;
+    let (major, rest) = number(rest)?;
+    let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
     // Azure writes 3.5 as 35.
-    let recent = rest[..digits].parse::<u32>().is_ok_and(|major| major >= 5 && major != 35);
-    recent && !rest.starts_with("5-chat")
+    (major != 35).then_some((major, minor))
+}
+
+/// A number that `text` begins with, and the rest.
+fn number(text: &str) -> Option<(u32, &str)> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = text.strip_suffix(rest)?;
+    Some((digits.parse().ok()?, rest))
+}
+
+fn is_or_begins(base: &str, name: &str) -> bool {
+    base.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The first of the o-series know no instructions.
 pub(super) fn takes_no_system(model: &str) -> bool {
     let base = base(model);
-    ["o1-mini", "o1-preview"].iter().any(|first| base == *first || base.starts_with(&format!("{first}-")))
+    ["o1-mini", "o1-preview"].iter().any(|first| is_or_begins(&base, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Thinking;
+
+    #[test]
+    fn some_models_answer_only_through_responses() {
+        for (model, only) in [
+            ("codex-mini-latest", true),
+            ("gpt-5-codex", true),
+            ("GPT-5.1-Codex-max", true),
+            ("o1-pro", true),
+            ("o3-pro-2025-06-10", true),
+            ("gpt-5-pro", true),
+            ("gpt-5.4-pro-2026-03-05", true),
+            ("o4-mini-deep-research-2025-06-26", true),
+            ("computer-use-preview", true),
+            ("computer-use-preview-2025-03-11", true),
+            ("gpt-daybreak-blue-latest", true),
+            ("ft:o3-pro:acme:name:id", true),
+            ("ft:gpt-4o:acme:codex-pro:id", false),
+            ("gpt-4o", false),
+            ("gpt-5", false),
+            ("gpt-5-chat-latest", false),
+            ("gpt-5.5-professional", false),
+            ("gpt-4-pro", false),
+            ("o3", false),
+            ("computer-use-previews", false),
+        ] {
+            assert_eq!(only_responses(model), only, "{model}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_think_is_sampled() {
+        let none = Some(Thinking { amount: Some(Amount::Effort(Effort::None)), summary: None });
+        let low = Some(Thinking { amount: Some(Amount::Effort(Effort::Low)), summary: None });
+        for (model, thinking, sampled) in [
+            ("gpt-4o", low, true),
+            ("gpt-35-turbo", None, true),
+            ("gpt-5-chat-latest", None, true),
+            ("gpt-5", none, false),
+            ("gpt-5-mini", None, false),
+            ("o3", none, false),
+            ("codex-mini-latest", none, false),
+            ("gpt-5.1", none, true),
+            ("gpt-5.1", low, false),
+            ("gpt-5.1", None, false),
+            ("gpt-5.10-mini", none, true),
+            ("gpt-6-sol", none, true),
+            ("ft:gpt-5.2:acme", none, true),
+        ] {
+            assert_eq!(is_sampled(model, &Chat { thinking, ..Chat::default() }), sampled, "{model} {thinking:?}");
+        }
+    }
 }

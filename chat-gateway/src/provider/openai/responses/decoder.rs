@@ -1,0 +1,335 @@
+//! Reads the stream of a response.
+//!
+//! <https://platform.openai.com/docs/api-reference/responses-streaming>. An answer is a row
+//! of items, each with its beginning, its pieces and its end; the end repeats the whole. The
+//! pieces are what is relayed, and where a server sends none, what the end says. The answer
+//! itself ends with an event that says how; an end of the body without it is a cut.
+
+mod end;
+mod items;
+mod wire;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use self::{
+    items::{Items, Place},
+    wire::{ContentPart, Delta, Done, FunctionCall, Head, ItemEvent, Lifecycle, MessageItem, PartEvent, ReasoningItem},
+};
+use super::type_of;
+use crate::{
+    message::{Event, ReasoningDelta},
+    provider::{
+        Broken, Decoder, Output, json_text,
+        openai::errors,
+        tool_calls::{CallEnd, ToolCalls},
+    },
+};
+
+#[derive(Debug)]
+pub(super) struct ResponseDecoder {
+    call_seed: String,
+    calls: ToolCalls,
+    items: Items,
+    refused: bool,
+}
+
+impl ResponseDecoder {
+    pub(super) fn new(call_seed: &str) -> Self {
+        Self { call_seed: call_seed.to_owned(), calls: ToolCalls::default(), items: Items::default(), refused: false }
+    }
+}
+
+impl Decoder for ResponseDecoder {
+    fn event(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        // Of servers that imitate the API, if it comes at all before the end.
+        if data.trim_ascii() == b"[DONE]" {
+            return Err(Broken::Cut);
+        }
+        let head: Head<'_> = json_text::object(data).ok_or(Broken::Malformed("an event is not an object"))?;
+        match head.kind.as_ref() {
+            "response.created" | "response.queued" | "response.in_progress" => begun(data, out),
+            "response.output_item.added" => self.item_added(data, out),
+            "response.output_item.done" => self.item_done(data, out),
+            "response.content_part.added"
+            | "response.reasoning_summary_part.added"
+            | "response.reasoning_summary_part.done" => part(data, out),
+            "response.content_part.done" => self.part_done(data, out),
+            "response.output_text.delta" | "response.refusal.delta" => self.text_delta(&head.kind, data, out),
+            "response.output_text.done" | "response.refusal.done" => self.text_done(&head.kind, data, out),
+            "response.output_text.annotation.added" => self.annotation(data, out),
+            "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
+                self.thought_delta(&head.kind, data, out)
+            }
+            "response.reasoning_summary_text.done" | "response.reasoning_text.done" => {
+                self.thought_done(&head.kind, data, out)
+            }
+            "response.function_call_arguments.delta" => {
+                let delta: Delta<'_> = read(data, out)?;
+                self.calls.append(delta.output_index, delta.text, out)
+            }
+            "response.function_call_arguments.done" => {
+                let done: Done<'_> = read(data, out)?;
+                self.whole_arguments(done.output_index, done.text, out)
+            }
+            "response.completed" | "response.incomplete" | "response.failed" => self.terminal(&head.kind, data, out),
+            "error" => Err(refused(head.error.map_or(data, |error| error.get().as_bytes()))),
+            // A proxy's.
+            "" if head.error.is_some() => Err(refused(data)),
+            "" => Err(Broken::Malformed("an event without its type")),
+            // Only keeps the connection open.
+            "keepalive" => Ok(()),
+            kind => {
+                out.pass_on(kind, text_of(data));
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, _out: &mut Output) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+fn refused(error: &[u8]) -> Broken {
+    Broken::Rejected(errors::classify(200, &http::HeaderMap::new(), error))
+}
+
+/// Names that say nothing more: padding, counters, and what is read or told otherwise.
+const PASSED_OVER: [&str; 5] = ["type", "sequence_number", "obfuscation", "item_id", "annotation_index"];
+
+fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<(T, bool), Broken> {
+    json_text::noting(data, &PASSED_OVER).ok_or(Broken::Malformed("an event lacks what its type must have"))
+}
+
+/// Reads an event, and passes it on besides if it says more than is read.
+fn read<'a, T: Deserialize<'a>>(data: &'a [u8], out: &mut Output) -> Result<T, Broken> {
+    let (event, says_more) = parse(data)?;
+    pass_on_if(says_more, data, out);
+    Ok(event)
+}
+
+fn pass_on_if(says_more: bool, data: &[u8], out: &mut Output) {
+    if says_more {
+        let json = text_of(data);
+        out.pass_on(type_of(&json).into_owned(), json);
+    }
+}
+
+fn text_of(data: &[u8]) -> String {
+    String::from_utf8_lossy(data.trim_ascii()).into_owned()
+}
+
+/// What kind of item or part it is.
+fn kind_of(json: &str) -> Result<Cow<'_, str>, Broken> {
+    Some(type_of(json)).filter(|kind| !kind.is_empty()).ok_or(Broken::Malformed("an item without its type"))
+}
+
+/// The answer is about to begin; what is asked is echoed.
+fn begun(data: &[u8], out: &mut Output) -> Result<(), Broken> {
+    let event: Lifecycle = json_text::object(data).ok_or(Broken::Malformed("a beginning without its response"))?;
+    event.response.identify(out);
+    Ok(())
+}
+
+/// The beginning of a part. What is in it comes with other events, or with its end.
+fn part(data: &[u8], out: &mut Output) -> Result<(), Broken> {
+    let (event, more): (PartEvent<'_>, bool) = parse(data)?;
+    let json = event.part.get();
+    let more_inside = wire::is_known_part(&type_of(json)) && parse::<ContentPart<'_>>(json.as_bytes())?.1;
+    pass_on_if(more || more_inside, data, out);
+    Ok(())
+}
+
+impl ResponseDecoder {
+    fn item_added(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
+        let item = event.item.get();
+        let more_inside = match kind_of(item)?.as_ref() {
+            "message" => self.message(&event, out)?,
+            "reasoning" => {
+                // It thinks, and that is billed, whether anything is shown or not.
+                out.committed = true;
+                parse::<ReasoningItem<'_>>(item.as_bytes())?.1
+            }
+            "function_call" => {
+                let (call, more) = parse(item.as_bytes())?;
+                self.begin_call(event.output_index, call, out)?;
+                more
+            }
+            // A tool of OpenAI's begins to run. Its end says all of it.
+            _ => {
+                out.committed = true;
+                false
+            }
+        };
+        pass_on_if(more || more_inside, data, out);
+        Ok(())
+    }
+
+    /// Tells whether a message comments or answers as soon as it is known.
+    fn message(&mut self, event: &ItemEvent<'_>, out: &mut Output) -> Result<bool, Broken> {
+        let (message, more): (MessageItem<'_>, bool) = parse(event.item.get().as_bytes())?;
+        if message.phase.is_some() && self.items.at(event.output_index)?.tell() {
+            out.pass_on("phase", event.item.get());
+        }
+        Ok(more)
+    }
+
+    fn begin_call(&mut self, key: u64, call: FunctionCall<'_>, out: &mut Output) -> Result<(), Broken> {
+        let FunctionCall { id, call_id, name, .. } = call;
+        if self.calls.is_open(key) {
+            return Err(Broken::Malformed("a tool call begins twice"));
+        }
+        let name =
+            name.filter(|name| !name.is_empty()).ok_or(Broken::Malformed("a tool call begins without a name"))?;
+        let id = [call_id, id].into_iter().flatten().find(|id| !id.is_empty());
+        let id = id.unwrap_or_else(|| format!("call_{}_{}", self.call_seed, self.calls.begun()));
+        self.calls.begin(key, id, name, out)
+    }
+
+    fn item_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
+        let (item, kind) = (event.item.get(), kind_of(event.item.get())?);
+        let more_inside = match kind.as_ref() {
+            "message" => self.message(&event, out)?,
+            "reasoning" => {
+                let (reasoning, more) = parse(item.as_bytes())?;
+                self.end_thought(event.output_index, reasoning, out)?;
+                more
+            }
+            "function_call" => {
+                let (call, more): (FunctionCall<'_>, bool) = parse(item.as_bytes())?;
+                for name in call.aside() {
+                    out.pass_on(name, item);
+                }
+                self.end_call(event.output_index, call, out)?;
+                more
+            }
+            _ => {
+                out.push(wire::own(kind.as_ref(), item, true));
+                false
+            }
+        };
+        self.items.remove(event.output_index);
+        pass_on_if(more || more_inside, data, out);
+        Ok(())
+    }
+
+    fn end_call(&mut self, key: u64, mut call: FunctionCall<'_>, out: &mut Output) -> Result<(), Broken> {
+        let (arguments, is_cut) =
+            (call.arguments.take().unwrap_or_default(), call.status.as_deref() == Some("incomplete"));
+        if !self.calls.is_open(key) {
+            self.begin_call(key, call, out)?;
+        }
+        self.whole_arguments(key, arguments, out)?;
+        self.calls.finish(key, if is_cut { CallEnd::Cut } else { CallEnd::Whole }, out);
+        Ok(())
+    }
+
+    /// Arguments that may have come in pieces before.
+    fn whole_arguments(&mut self, key: u64, arguments: String, out: &mut Output) -> Result<(), Broken> {
+        if self.calls.is_bare(key) { self.calls.append(key, arguments, out) } else { Ok(()) }
+    }
+
+    fn part_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let (event, more): (PartEvent<'_>, bool) = parse(data)?;
+        let (json, kind) = (event.part.get(), kind_of(event.part.get())?);
+        if !wire::is_known_part(&kind) {
+            out.push(wire::own(kind.as_ref(), json, false));
+            pass_on_if(more, data, out);
+            return Ok(());
+        }
+        let (part, more_inside): (ContentPart<'_>, bool) = parse(json.as_bytes())?;
+        let cited = self.items.at(event.output_index)?.cited_of_part();
+        for annotation in part.annotations.unwrap_or_default().into_iter().skip(cited) {
+            out.push(Event::Citation(wire::citation(annotation)?));
+        }
+        pass_on_if(more || more_inside, data, out);
+        Ok(())
+    }
+
+    fn annotation(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let event: wire::AnnotationEvent<'_> = read(data, out)?;
+        self.items.at(event.output_index)?.cite();
+        out.push(Event::Citation(wire::citation(event.annotation)?));
+        Ok(())
+    }
+
+    fn text_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let event: Delta<'_> = read(data, out)?;
+        if !event.text.is_empty() {
+            self.items.at(event.output_index)?.hear(Place::Content(event.part));
+            self.say(kind, event.text, out);
+        }
+        if event.logprobs.is_some_and(wire::has_items) {
+            out.pass_on("logprobs", text_of(data));
+        }
+        Ok(())
+    }
+
+    fn text_done(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let event: Done<'_> = read(data, out)?;
+        if self.items.at(event.output_index)?.hear(Place::Content(event.part)) && !event.text.is_empty() {
+            self.say(kind, event.text, out);
+            if event.logprobs.is_some_and(wire::has_items) {
+                out.pass_on("logprobs", text_of(data));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, kind: &str, text: String, out: &mut Output) {
+        if kind.starts_with("response.refusal") {
+            self.refused = true;
+            out.push(Event::Refusal(text));
+        } else {
+            out.push(Event::Text(text));
+        }
+    }
+
+    fn thought_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let event: Delta<'_> = read(data, out)?;
+        if event.text.is_empty() {
+            return Ok(());
+        }
+        let begins = self.items.at(event.output_index)?.hear(place(kind, event.part));
+        self.think(event.output_index, begins, event.text, out)
+    }
+
+    fn thought_done(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
+        let event: Done<'_> = read(data, out)?;
+        let unheard = self.items.at(event.output_index)?.hear(place(kind, event.part));
+        if unheard && !event.text.is_empty() { self.think(event.output_index, true, event.text, out) } else { Ok(()) }
+    }
+
+    /// More of a block. Its parts are paragraphs.
+    fn think(&mut self, item: u64, begins: bool, mut text: String, out: &mut Output) -> Result<(), Broken> {
+        let (index, is_first) = self.items.thought(item)?;
+        if begins && !is_first {
+            text.insert_str(0, "\n\n");
+        }
+        out.push(Event::Reasoning(ReasoningDelta { index, text, ..ReasoningDelta::default() }));
+        Ok(())
+    }
+
+    /// The encrypted content that came with the beginning was not yet the whole.
+    fn end_thought(&mut self, item: u64, reasoning: ReasoningItem<'_>, out: &mut Output) -> Result<(), Broken> {
+        let ReasoningItem { id, encrypted_content, summary, content, .. } = reasoning;
+        let (signature, id) = (encrypted_content.unwrap_or_default(), id.unwrap_or_default());
+        let is_unheard = !self.items.at(item)?.has_thought();
+        let parts = summary.into_iter().chain(content).flatten().filter(|_| is_unheard).map(|part| part.text);
+        let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
+        if [&text, &signature, &id].iter().any(|field| !field.is_empty()) {
+            let (index, _) = self.items.thought(item)?;
+            out.push(Event::Reasoning(ReasoningDelta { index, text, signature, id, ..ReasoningDelta::default() }));
+        }
+        Ok(())
+    }
+}
+
+/// Where a piece of a thought belongs.
+fn place(kind: &str, part: u64) -> Place {
+    if kind.starts_with("response.reasoning_summary") { Place::Summary(part) } else { Place::Content(part) }
+}

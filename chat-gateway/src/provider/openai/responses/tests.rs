@@ -1,0 +1,4 @@
+//! What is sent to the API, and what its streams come to.
+
+mod requests;
+mod streams;
