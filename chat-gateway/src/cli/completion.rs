@@ -188,9 +188,18 @@ impl ValueCompleter for ModelNames {
                 candidates.push(CompletionCandidate::new(name).help(help));
             }
         }
-        candidates.retain(|candidate| candidate.get_value().as_encoded_bytes().starts_with(current.as_bytes()));
+        candidates.retain(|candidate| {
+            let name = candidate.get_value().as_encoded_bytes();
+            name.starts_with(current.as_bytes()) && name.iter().all(|byte| is_plain(*byte))
+        });
         candidates
     }
+}
+
+/// Whether a character means itself in every shell. Shells take over what they are offered without
+/// quoting it, and names come from outside.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:/@+".contains(&byte)
 }
 
 /// Asks the gateway that a command line names. `None` if it does not answer, or not in time.
