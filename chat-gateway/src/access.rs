@@ -1,7 +1,8 @@
 //! What callers may do. Pure: no transport, no clock, no file.
 //!
 //! [`RULES`] says which roles may call which method; a method that is not there is nobody's.
-//! A chat must be allowed whole by one role: organization, profile and model.
+//! A chat must be allowed whole by one role: organization, profile and model. A list of models
+//! is allowed where a chat with some model is.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -98,12 +99,13 @@ impl Denied {
     }
 }
 
-/// What a chat is for, as the caller wrote it.
+/// What a chat, or a list of models to chat with, is for, as the caller wrote it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chat<'a> {
     pub(crate) organization: &'a str,
     pub(crate) profile: Option<&'a str>,
-    pub(crate) model: &'a str,
+    /// `None` asks for what can be chatted with, and is allowed with any model.
+    pub(crate) model: Option<&'a str>,
 }
 
 /// The kinds of roles.
@@ -117,6 +119,7 @@ enum Kind {
 const RULES: &[(&str, &[Kind])] = &[
     ("StreamChat", &[Kind::Caller]),
     ("Chat", &[Kind::Caller]),
+    ("ListModels", &[Kind::Caller]),
     ("DetectProvider", &[Kind::Caller]),
     ("CheckKey", &[Kind::Admin]),
 ];
@@ -166,7 +169,9 @@ impl Role {
         }
         let model = match models {
             Models::All(All::All) => true,
-            Models::Only(these) => Model::try_from(chat.model.to_owned()).is_ok_and(|model| these.contains(&model)),
+            Models::Only(these) => chat
+                .model
+                .is_none_or(|model| Model::try_from(model.to_owned()).is_ok_and(|model| these.contains(&model))),
         };
         (!model).then_some(Denied::Model)
     }
@@ -214,7 +219,7 @@ mod tests {
     }
 
     fn chat<'a>(organization: &'a str, profile: Option<&'a str>, model: &'a str) -> Chat<'a> {
-        Chat { organization, profile, model }
+        Chat { organization, profile, model: Some(model) }
     }
 
     /// Set by `make generate`: write what this test otherwise compares.
@@ -272,6 +277,12 @@ mod tests {
         ] {
             assert_eq!(asked(chat), expected, "{chat:?}");
         }
+        let lists =
+            |organization, profile| check(&roles, "ListModels", Some(Chat { organization, profile, model: None }));
+        assert_eq!(lists("acme", Some("team-a")), Ok(()), "of those models that the role names");
+        assert_eq!(lists("other", None), Ok(()));
+        assert_eq!(lists("acme", None), Err(Denied::Profile));
+        assert_eq!(lists("third", None), Err(Denied::Organization));
         assert_eq!(check(&roles, "CheckKey", None), Err(Denied::Method));
         assert_eq!(check(&roles, "DetectProvider", None), Ok(()));
         assert_eq!(check(&[Role::Admin {}], "DetectProvider", None), Err(Denied::Method));

@@ -4,7 +4,9 @@
 //! Exit codes: 0 done, 1 failed or cut, 2 a wrong command line, 3 no such model, 4
 //! refused as it is, 5 not available now, 130 interrupted.
 
+mod completion;
 mod conversation;
+mod models;
 mod output;
 
 use std::{process::ExitCode, time::Duration};
@@ -21,6 +23,8 @@ use crate::{
     config::{Cli, ClientOptions, Command, Output, ServeOptions, TokensCommand},
     doctor,
 };
+
+pub use completion::complete;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
@@ -49,6 +53,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(options) => serve(*options).await,
         Command::Chat(options) => conversation::run(*options).await,
+        Command::Models(options) => models::run(&options).await,
         Command::Detect { client, model } => detect(&client, model).await,
         Command::Doctor { options, output } => {
             let report = doctor::examine(&options).await;
@@ -70,8 +75,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
-            let mut command = Cli::command_with_variables();
-            clap_complete::generate(shell, &mut command, "chat-gateway", &mut std::io::stdout());
+            completion::script(shell)?;
             Ok(ExitCode::SUCCESS)
         }
     }

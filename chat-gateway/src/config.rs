@@ -47,6 +47,8 @@ pub enum Command {
     Serve(Box<ServeOptions>),
     /// Chat in the terminal: one answer, or a conversation without a prompt
     Chat(Box<ChatOptions>),
+    /// List the models that a profile's keys reach
+    Models(Box<ModelsOptions>),
     /// Say which provider a model's name leads to, and by which rule
     Detect {
         /// Where and how.
@@ -67,7 +69,7 @@ pub enum Command {
     /// Make bearer tokens. A policy says whose they are
     #[command(subcommand)]
     Tokens(TokensCommand),
-    /// Print a completion script for a shell
+    /// Print a completion script for a shell. It asks the gateway for the names of models
     Completions {
         /// Which shell.
         #[arg(value_enum)]
@@ -172,6 +174,41 @@ pub struct ClientOptions {
     /// Text for people, JSON for programs: one event a line
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// Which models are listed.
+#[derive(Args, Clone, Debug)]
+pub struct ModelsOptions {
+    /// Only those of this provider
+    #[arg(long, value_enum)]
+    pub provider: Option<ProviderName>,
+
+    /// Those that do not chat, too
+    #[arg(long)]
+    pub all: bool,
+
+    /// The organization that would chat
+    #[arg(long, short, value_name = "ID", default_value = "default")]
+    pub organization: String,
+
+    /// The profile that would chat; none has the organization's default and the environment only
+    #[arg(long, short, value_name = "ID")]
+    pub profile: Option<String>,
+
+    /// Where and how.
+    #[command(flatten)]
+    pub client: ClientOptions,
+}
+
+/// A provider, as an option's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProviderName {
+    /// Anthropic.
+    Anthropic,
+    /// OpenAI.
+    Openai,
+    /// Google's Gemini API.
+    Gemini,
 }
 
 /// How results are printed.

@@ -62,7 +62,7 @@ impl KeyChecks {
     }
 }
 
-fn answered(provider: Provider, status: u16, Checked { standing, rejection }: Checked) -> Verdict {
+fn answered(provider: Provider, status: u16, Checked { standing, rejection, .. }: Checked) -> Verdict {
     let says = match standing {
         Standing::Accepted => format!("{provider} accepts the key"),
         Standing::AcceptedWith(Reservation::NoList) => {

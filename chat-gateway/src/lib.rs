@@ -5,10 +5,11 @@
 //! 1. `rpc`: what callers can ask, and how failures look to them.
 //! 2. `chat`: the pipeline. Knows no transport and no provider's wire.
 //! 3. `key_check`: whether a provider accepts a key.
-//! 4. `provider`: what differs between providers, as pure functions.
-//! 5. `upstream`: the one place that speaks HTTP.
-//! 6. `usage`: what keys were used for, told to the vault beside the chats.
-//! 7. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 4. `model_list`: the models that a profile's keys reach.
+//! 5. `provider`: what differs between providers, as pure functions.
+//! 6. `upstream`: the one place that speaks HTTP.
+//! 7. `usage`: what keys were used for, told to the vault beside the chats.
+//! 8. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -24,6 +25,7 @@ mod detect;
 mod doctor;
 mod key_check;
 mod message;
+mod model_list;
 mod provider;
 mod rpc;
 mod sse;
@@ -37,9 +39,10 @@ use service_runtime::server;
 use tokio::net::TcpListener;
 
 use chat::Chats;
-pub use cli::run;
-pub use config::{ChatOptions, Cli, ClientOptions, Command, Output, ServeOptions};
+pub use cli::{complete, run};
+pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ProviderName, ServeOptions};
 use key_check::KeyChecks;
+use model_list::ModelLists;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
 use usage::{Reporter, Uses};
@@ -66,7 +69,8 @@ pub async fn serve(
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
-    let served = rpc::served(chats, KeyChecks::new(upstream), identities);
+    let models = ModelLists::new(vault.clone(), Arc::clone(&upstream));
+    let served = rpc::served(chats, models, KeyChecks::new(upstream), identities);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

@@ -9,7 +9,12 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
+fn main() -> ExitCode {
+    // A shell that asks for completions is answered while there is one thread only.
+    chat_gateway::complete().unwrap_or_else(run)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     chat_gateway::run(chat_gateway::Cli::from_command_line()).await
 }

@@ -8,6 +8,7 @@ mod gemini;
 mod json_text;
 mod key_check;
 mod limits;
+mod model_page;
 mod openai;
 mod options;
 #[cfg(test)]
@@ -19,12 +20,11 @@ mod transcript;
 
 use std::{collections::VecDeque, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
-
 use crate::message::{Chat, Event, KeyMaterial, Provider as Name, ProviderEvent, Usage};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use key_check::{Checked, Reservation, Standing, judge};
+pub(crate) use model_page::{ListedModel, ModelPage};
 pub(crate) use rejection::is_error;
 
 /// What is particular to one provider.
@@ -59,8 +59,12 @@ pub(crate) trait Provider: Sync {
     /// The request for the list of models: its path, and its headers beside the credential.
     fn models(&self) -> (&'static str, HeaderMap);
 
-    /// Whether a body is the provider's list of models.
-    fn lists_models(&self, body: &Value) -> bool;
+    /// The query for a page of that list, as large as there is: the first, or the one after
+    /// `after`.
+    fn models_query(&self, after: Option<&str>) -> Vec<(&'static str, String)>;
+
+    /// Reads a page of the list of models. `None` if the body is none.
+    fn models_page(&self, body: &[u8]) -> Option<ModelPage>;
 
     /// What a refusal to list the models says about the key, where its kind says something
     /// else of this provider, or nothing.

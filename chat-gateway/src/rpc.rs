@@ -4,12 +4,14 @@ mod admission;
 mod convert;
 mod failure;
 mod key_check;
+mod list_models;
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::chat::{
-    ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, StreamChatRequest, StreamChatResponse,
+    ChatRequest, ChatResponse, DetectProviderRequest, DetectProviderResponse, ListModelsRequest, ListModelsResponse,
+    StreamChatRequest, StreamChatResponse,
     chat_service_server::{ChatService, ChatServiceServer},
     key_check_service_server::KeyCheckServiceServer,
 };
@@ -30,6 +32,7 @@ use crate::{
     detect,
     key_check::KeyChecks,
     message::Ask,
+    model_list::ModelLists,
 };
 use admission::admit;
 
@@ -54,8 +57,13 @@ enum Error {
 }
 
 /// The services of a gateway.
-pub(crate) fn served(chats: Chats, checks: KeyChecks, identities: Identities<Role>) -> Served<Role> {
-    let rpc = Arc::new(Rpc { chats, checks });
+pub(crate) fn served(
+    chats: Chats,
+    models: ModelLists,
+    checks: KeyChecks,
+    identities: Identities<Role>,
+) -> Served<Role> {
+    let rpc = Arc::new(Rpc { chats, models, checks });
     let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
@@ -80,6 +88,7 @@ fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure
 #[derive(Debug)]
 struct Rpc {
     chats: Chats,
+    models: ModelLists,
     checks: KeyChecks,
 }
 
@@ -106,11 +115,8 @@ impl ChatService for Rpc {
         answer(self.whole(request).await)
     }
 
-    async fn list_models(
-        &self,
-        _request: Request<proto::chat::ListModelsRequest>,
-    ) -> Result<Response<proto::chat::ListModelsResponse>, Status> {
-        Err(Status::unimplemented("this comes later"))
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        answer(self.list(request).await)
     }
 
     async fn detect_provider(

@@ -6,6 +6,8 @@
 //! Refuses: redirects (most HTTP clients forward `x-api-key` to the new host), plain
 //! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
 
+mod models;
+
 use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use url::Url;
 
 use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
-    provider::{self, Broken, Checked, Decoder, Outbound, Output, Provider, Rejection},
+    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
     sse,
     usage::{Call, Outcome},
 };
@@ -31,9 +33,6 @@ const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// How long an error body may take after its headers.
 const ERROR_BODY_MAX: Duration = Duration::from_secs(5);
-
-/// A list of models. An account with thousands of its own has some hundred KiB.
-const MODELS_BYTES_MAX: usize = 1024 * 1024;
 
 /// As much of a provider's message as a caller is shown, and as is looked at for it.
 const MESSAGE_CHARS_MAX: usize = 500;
@@ -85,6 +84,10 @@ pub struct UpstreamOptions {
     /// The longest time to check a key, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub key_check_timeout: Duration,
+
+    /// The longest time to list the models of a provider, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub model_list_timeout: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -109,8 +112,8 @@ pub(crate) enum Fault {
     /// It sent what cannot be read.
     #[error("the provider sent what cannot be read: {0}")]
     Malformed(&'static str),
-    /// It answered with something else than a stream of events.
-    #[error("the provider answered with status {status} and {content_type:?} instead of an event stream")]
+    /// It answered with something else than a stream of events, or than a list of models.
+    #[error("the provider answered with status {status} and {content_type:?} instead of what was asked for")]
     NotAStream { status: u16, content_type: String },
     /// No output in time.
     #[error("no output within {} s", .0.as_secs())]
@@ -243,39 +246,6 @@ impl Upstream {
             }
             Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline))),
         }
-    }
-
-    /// Asks for the list of models, and judges what the answer says about the key. The words of
-    /// the provider are scrubbed of the key.
-    ///
-    /// # Errors
-    ///
-    /// A [`Fault`] if no answer came in time, by `callers` deadline at the latest.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection or resets the HTTP/2 stream.
-    pub(crate) async fn check_key(
-        &self,
-        name: Name,
-        key: &KeyMaterial,
-        callers: Option<Instant>,
-    ) -> Result<(u16, Checked), Fault> {
-        let ours = Instant::now() + self.options.key_check_timeout;
-        let deadline = callers.map_or(ours, |callers| callers.min(ours));
-        let provider = provider::of(name);
-        let (path, mut headers) = provider.models();
-        let (header, credential) = provider.credential(key).ok_or(Fault::KeyNotSendable)?;
-        headers.insert(header, credential);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let response = self.client.get(self.url(name, path)).headers(headers).send();
-        let response = timeout_at(deadline, response).await.map_err(|_| Fault::TotalTimeout)?;
-        let response = response.map_err(|error| Fault::Unreachable(error.without_url().into()))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let (body, whole) = body(response, MODELS_BYTES_MAX, deadline).await;
-        let mut checked = provider::judge(provider, status, &headers, &body, whole);
-        checked.rejection = checked.rejection.map(|rejection| Scrubber::new(key).scrub(rejection));
-        Ok((status, checked))
     }
 
     fn url(&self, name: Name, path: &str) -> String {
@@ -447,8 +417,13 @@ async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &Key
         let rejection = provider.classify(status.as_u16(), &headers, &body);
         return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };
     }
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    Fault::NotAStream { status: status.as_u16(), content_type: content_type.chars().take(100).collect() }
+    Fault::NotAStream { status: status.as_u16(), content_type: content_type(&headers) }
+}
+
+fn content_type(headers: &HeaderMap) -> String {
+    const LENGTH_MAX: usize = 100;
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default().chars().take(LENGTH_MAX).collect()
 }
 
 /// As much of a body as is there in time, up to a limit; and whether it did not break off. A

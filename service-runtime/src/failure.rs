@@ -15,7 +15,7 @@ use tonic::{
     metadata::{BinaryMetadataValue, MetadataMap},
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::telemetry;
 
@@ -106,6 +106,15 @@ impl Failure {
     pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// The reason and what the caller reads, to be said inside an answer: of a part that failed
+    /// beside others that did not. Records the cause, as a status would.
+    pub fn told(self) -> (&'static str, String) {
+        if let Some(cause) = &self.cause {
+            warn!(reason = self.reason, error = %Chain(cause.as_ref()), "a part of an RPC failed");
+        }
+        (self.reason, self.text)
     }
 
     fn log(&self) {

@@ -48,6 +48,7 @@ pub fn gateway_roles() -> Vec<(&'static str, Value)> {
     vec![
         ("team-a", caller("acme", json!(["team-a"]), json!(["claude-sonnet-4-5"]))),
         ("team-b", caller("acme", json!(["team-b"]), json!("all"))),
+        ("team-a-small", caller("acme", json!(["team-a"]), json!(["gpt-5-mini", "openai/fable"]))),
         ("platform", caller("acme", json!("all"), json!("all"))),
         ("other", caller("other", json!("all"), json!("all"))),
         ("admin", json!([{"role": "admin"}])),

@@ -8,10 +8,11 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use proto::{
-    chat::{Citation, DetectProviderResponse, Finished, Started, Usage},
+    chat::{Citation, DetectProviderResponse, Finished, Model, ProviderModels, Started, Usage},
     types::{Provider, Source},
 };
 use serde::Serialize;
@@ -67,6 +68,36 @@ pub(super) fn token(created: &Created) -> anyhow::Result<()> {
 pub(super) fn detection(found: &DetectProviderResponse) {
     let chats = if found.chat_supported { "" } else { " (it does not chat)" };
     print(&format!("{}  {}{chats}  by {}\n", provider(found.provider()), found.provider_model, found.rule));
+}
+
+/// Prints models as a table, with what only some of them have in common if `all` are shown.
+pub(super) fn models(listed: &[ProviderModels], all: bool) {
+    let mut table = Table::new();
+    let (header, last) = (["MODEL", "PROVIDER", "NAME", "READS", "PRODUCES"], "CHATS");
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.into_iter().chain(all.then_some(last)));
+    let tokens = |count: Option<i64>| count.map(|count| count.to_string()).unwrap_or_default();
+    for of in listed {
+        for model in of.models.iter().filter(|model| all || model.chat_supported) {
+            let Model { name, display_name, chat_supported, input_tokens_max, output_tokens_max } = model;
+            let (reads, produces) = (tokens(*input_tokens_max), tokens(*output_tokens_max));
+            let chats = all.then_some(if *chat_supported { "yes" } else { "no" });
+            let row = [name, provider(of.provider()), display_name, &reads, &produces];
+            table.add_row(row.into_iter().chain(chats));
+        }
+    }
+    if !table.is_empty() {
+        print(&format!("{table}\n"));
+    }
+}
+
+/// Prints why models of a provider are not listed.
+pub(super) fn problem(of: &ProviderModels) {
+    if let Some(problem) = &of.problem {
+        note(&format!("{}: {} ({})", provider(of.provider()), problem.message, problem.reason().wire_name()));
+    }
 }
 
 /// Prints a piece of an answer, at once. On a terminal without control characters: a
@@ -152,7 +183,7 @@ pub(super) fn describe(status: &Status) -> String {
     text
 }
 
-fn provider(provider: Provider) -> &'static str {
+pub(super) fn provider(provider: Provider) -> &'static str {
     match provider {
         Provider::Anthropic => "anthropic",
         Provider::Openai => "openai",

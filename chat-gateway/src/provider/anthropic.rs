@@ -7,14 +7,13 @@
 
 mod decoder;
 mod errors;
+mod model_list;
 mod models;
 mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use serde_json::Value;
-
-use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
+use super::{Decoder, ModelPage, Outbound, Provider, Rejection, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct Anthropic;
@@ -59,8 +58,12 @@ impl Provider for Anthropic {
         ("/models", version())
     }
 
-    fn lists_models(&self, body: &Value) -> bool {
-        key_check::lists(body, "data", "id")
+    fn models_query(&self, after: Option<&str>) -> Vec<(&'static str, String)> {
+        model_list::query(after)
+    }
+
+    fn models_page(&self, body: &[u8]) -> Option<ModelPage> {
+        model_list::page(body)
     }
 
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {

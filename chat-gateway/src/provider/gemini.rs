@@ -9,14 +9,13 @@
 
 mod decoder;
 mod errors;
+mod model_list;
 mod partial_args;
 mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use serde_json::Value;
-
-use super::{Decoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
+use super::{Decoder, ModelPage, Outbound, Provider, Rejection, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial};
 
 /// How the ids begin that are made where Gemini has none. It never sees them.
@@ -53,8 +52,12 @@ impl Provider for Gemini {
         ("/models", HeaderMap::new())
     }
 
-    fn lists_models(&self, body: &Value) -> bool {
-        key_check::lists(body, "models", "name")
+    fn models_query(&self, after: Option<&str>) -> Vec<(&'static str, String)> {
+        model_list::query(after)
+    }
+
+    fn models_page(&self, body: &[u8]) -> Option<ModelPage> {
+        model_list::page(body)
     }
 
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {

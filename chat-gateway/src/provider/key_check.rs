@@ -4,9 +4,8 @@
 //! refusal means is said by its kind; what is particular to a provider, by its module.
 
 use http::HeaderMap;
-use serde_json::Value;
 
-use super::{Provider, Rejection, RejectionKind, rejection};
+use super::{ModelPage, Provider, Rejection, RejectionKind, rejection};
 
 /// How a key stands with a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +39,20 @@ pub(crate) struct Checked {
     pub(crate) standing: Standing,
     /// What the provider refused with, if it did.
     pub(crate) rejection: Option<Rejection>,
+    /// What it lists, if it is a list.
+    pub(crate) page: Option<ModelPage>,
 }
 
 /// Judges an answer. `whole` says that the body did not break off.
 pub(crate) fn judge(provider: &dyn Provider, status: u16, headers: &HeaderMap, body: &[u8], whole: bool) -> Checked {
-    let plain = |standing| Checked { standing, rejection: None };
-    let json = serde_json::from_slice::<Value>(body).ok();
+    let plain = |standing| Checked { standing, rejection: None, page: None };
     match status {
         200..300 if rejection::is_error(body) => refused(provider, status, headers, body),
-        200..300 if json.is_some_and(|json| provider.lists_models(&json)) => plain(Standing::Accepted),
-        200..300 if !whole => plain(Standing::Unknown),
+        200..300 => match provider.models_page(body) {
+            Some(page) => Checked { page: Some(page), ..plain(Standing::Accepted) },
+            None if whole => plain(Standing::WrongEndpoint),
+            None => plain(Standing::Unknown),
+        },
         // Redirects are not followed. A provider has this path, and it is read with GET.
         0..400 | 404 | 405 => plain(Standing::WrongEndpoint),
         // A page for people is of something in between, which has not looked at the key.
@@ -61,7 +64,7 @@ pub(crate) fn judge(provider: &dyn Provider, status: u16, headers: &HeaderMap, b
 fn refused(provider: &dyn Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Checked {
     let rejection = provider.classify(status, headers, body);
     let standing = provider.standing(&rejection).unwrap_or_else(|| usual(rejection.kind));
-    Checked { standing, rejection: Some(rejection) }
+    Checked { standing, rejection: Some(rejection), page: None }
 }
 
 fn usual(kind: RejectionKind) -> Standing {
@@ -78,11 +81,6 @@ fn usual(kind: RejectionKind) -> Standing {
         | RejectionKind::Internal
         | RejectionKind::Timeout => Standing::Unknown,
     }
-}
-
-/// Whether a field is a list whose items each have `id` as text.
-pub(super) fn lists(body: &Value, field: &str, id: &str) -> bool {
-    body[field].as_array().is_some_and(|items| items.iter().all(|item| item[id].is_string()))
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@
 
 mod chat;
 mod errors;
+mod model_list;
 mod models;
 mod responses;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use serde_json::Value;
-
-use super::{NewDecoder, Outbound, Provider, Rejection, Standing, Unsupported, key_check};
+use super::{ModelPage, NewDecoder, Outbound, Provider, Rejection, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial, OpenAiApi};
 
 pub(super) struct OpenAi;
@@ -49,8 +48,12 @@ impl Provider for OpenAi {
         ("/models", HeaderMap::new())
     }
 
-    fn lists_models(&self, body: &Value) -> bool {
-        key_check::lists(body, "data", "id")
+    fn models_query(&self, after: Option<&str>) -> Vec<(&'static str, String)> {
+        model_list::query(after)
+    }
+
+    fn models_page(&self, body: &[u8]) -> Option<ModelPage> {
+        model_list::page(body)
     }
 
     fn standing(&self, rejection: &Rejection) -> Option<Standing> {

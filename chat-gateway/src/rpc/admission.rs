@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::chat::{ChatRequest, CheckKeyRequest, DetectProviderRequest, StreamChatRequest};
+use proto::chat::{ChatRequest, CheckKeyRequest, DetectProviderRequest, ListModelsRequest, StreamChatRequest};
 use service_runtime::{
     identity::{Refusal, Roles},
     peer::Peer,
@@ -28,8 +28,8 @@ pub(super) trait Asked {
 /// What is asked, if the caller may ask it. The first line of every method.
 pub(super) fn admit<M: Asked>(request: Request<M>) -> Result<Request<M>, Error> {
     let peer = Peer::of(&request).ok_or(Refusal::Nothing)?;
-    let Roles(roles) = request.extensions().get::<Roles<Role>>().ok_or(Refusal::Nothing)?;
-    if let Err(denied) = check(roles, M::METHOD, request.get_ref().chat()) {
+    let roles = roles(&request)?;
+    if let Err(denied) = check(&roles, M::METHOD, request.get_ref().chat()) {
         let principal = Arc::clone(peer.principal());
         warn!(principal = %principal, method = M::METHOD, denied = denied.name(), "a caller was refused");
         return Err(Error::NotAllowed { principal, method: M::METHOD, denied });
@@ -37,11 +37,21 @@ pub(super) fn admit<M: Asked>(request: Request<M>) -> Result<Request<M>, Error> 
     Ok(request)
 }
 
+/// The roles of the caller.
+pub(super) fn roles<M>(request: &Request<M>) -> Result<Arc<[Role]>, Error> {
+    let Roles(roles) = request.extensions().get::<Roles<Role>>().ok_or(Refusal::Nothing)?;
+    Ok(Arc::clone(roles))
+}
+
 impl Asked for StreamChatRequest {
     const METHOD: &'static str = "StreamChat";
 
     fn chat(&self) -> Option<Chat<'_>> {
-        Some(Chat { organization: &self.organization_id, profile: self.profile_id.as_deref(), model: &self.model })
+        Some(Chat {
+            organization: &self.organization_id,
+            profile: self.profile_id.as_deref(),
+            model: Some(&self.model),
+        })
     }
 }
 
@@ -49,7 +59,19 @@ impl Asked for ChatRequest {
     const METHOD: &'static str = "Chat";
 
     fn chat(&self) -> Option<Chat<'_>> {
-        Some(Chat { organization: &self.organization_id, profile: self.profile_id.as_deref(), model: &self.model })
+        Some(Chat {
+            organization: &self.organization_id,
+            profile: self.profile_id.as_deref(),
+            model: Some(&self.model),
+        })
+    }
+}
+
+impl Asked for ListModelsRequest {
+    const METHOD: &'static str = "ListModels";
+
+    fn chat(&self) -> Option<Chat<'_>> {
+        Some(Chat { organization: &self.organization_id, profile: self.profile_id.as_deref(), model: None })
     }
 }
 

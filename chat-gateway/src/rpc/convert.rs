@@ -132,7 +132,7 @@ pub(super) fn model(text: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-fn label(path: &str, text: String) -> Result<Label> {
+pub(super) fn label(path: &str, text: String) -> Result<Label> {
     Label::new(text)
         .ok_or_else(|| Invalid::new(path, format_args!("must be 1 to {} of A-Z a-z 0-9 . _ : @ -", Label::LENGTH_MAX)))
 }

@@ -34,6 +34,13 @@ impl From<Error> for Failure {
     }
 }
 
+/// What is said of an error inside an answer that has other things to say.
+pub(super) fn problem(error: chat::Error) -> (Reason, String) {
+    let (reason, text) = Failure::from(Error::Chat(error)).told();
+    let reason = Reason::from_str_name(&format!("ERROR_REASON_{reason}"));
+    (reason.unwrap_or_default(), text)
+}
+
 /// The failure of a call whose caller is not known.
 pub(super) fn refused(refusal: &Refusal) -> Failure {
     let (unauthenticated, not_allowed) = (Reason::CallerUnauthenticated, Reason::CallerNotAllowed);
@@ -195,7 +202,7 @@ fn text(attempt: &Attempt, fault: &Fault) -> String {
         Fault::EndedEarly => format!("{provider} hung up before its answer was whole."),
         Fault::Malformed(_) => format!("{provider} sent what cannot be read."),
         Fault::NotAStream { status, .. } => {
-            format!("{provider} answered with status {status} and no event stream. Check its base URL.")
+            format!("{provider} answered with status {status} and not as its API does. Check its base URL.")
         }
         Fault::FirstEventTimeout(limit) => format!("{provider} sent no output within {} s.", limit.as_secs_f32()),
         Fault::IdleTimeout(limit) => format!("{provider} sent nothing for {} s.", limit.as_secs_f32()),

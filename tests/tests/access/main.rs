@@ -49,7 +49,8 @@ impl Expected {
                         let named = these.as_array().is_some_and(|these| these.iter().any(|this| this == wanted));
                         !method.is_for_an_organization() || these.is_null() || these == "all" || named
                     };
-                    may_call && (all || named) && allows("profiles", PROFILE) && allows("models", MODEL)
+                    let model = !method.is_for_a_model() || allows("models", MODEL);
+                    may_call && (all || named) && allows("profiles", PROFILE) && model
                 };
                 if roles.as_array().expect("roles").iter().any(may) { "admitted" } else { "denied" }
             }

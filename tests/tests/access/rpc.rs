@@ -30,6 +30,11 @@ impl Method {
         self.descriptor.name()
     }
 
+    /// Whether its request is for a model: a list of models is for those that there are.
+    pub(crate) fn is_for_a_model(&self) -> bool {
+        self.descriptor.input().get_field_by_name("model").is_some()
+    }
+
     /// Whether its request is for an organization.
     pub(crate) fn is_for_an_organization(&self) -> bool {
         request(&self.descriptor, "x") != request(&self.descriptor, "y")

@@ -73,7 +73,7 @@ fn a_thought_is_told_and_signed_at_its_end() {
     ];
     let answer = told(&blocks, "end_turn");
     assert_eq!(thoughts(&answer), ["0 a||", "0 b||", "0 |s==|", "1 ||hidden", "2 |t|", "3 c||", "3 |u|"]);
-    assert_eq!((answer.before_commit, own(&answer)), (1, vec![]));
+    assert_eq!((answer.before_commit, own(&answer)), (2, vec![]));
     let cut = [vec![start(0, THINKING), piece(0, r#"{"type":"thinking_delta","thinking":"a"}"#)]];
     assert_eq!(thoughts(&told(&cut, "max_tokens")), ["0 a||"]);
 }

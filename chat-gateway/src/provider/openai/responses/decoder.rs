@@ -148,11 +148,8 @@ impl ResponseDecoder {
         let item = event.item.get();
         let more_inside = match kind_of(item)?.as_ref() {
             "message" => self.message(&event, out)?,
-            "reasoning" => {
-                // It thinks, and that is billed, whether anything is shown or not.
-                out.committed = true;
-                parse::<ReasoningItem<'_>>(item.as_bytes())?.1
-            }
+            // It thinks, for minutes perhaps, and has said nothing yet.
+            "reasoning" => parse::<ReasoningItem<'_>>(item.as_bytes())?.1,
             "function_call" => {
                 let (call, more) = parse(item.as_bytes())?;
                 self.begin_call(event.output_index, call, out)?;
