@@ -36,17 +36,17 @@ pub(super) struct FileData<'a> {
 /// `field` is the path of the part.
 pub(super) fn image(image: &Image, field: impl Fn() -> String) -> Result<File<'_>, Unsupported> {
     let field = || format!("{}.image", field());
-    absent(!image.detail.is_empty(), "detail", &field)?;
-    file(&image.source, &image.media_type, &field)
+    absent(!image.detail.is_empty(), "detail", field)?;
+    file(&image.source, &image.media_type, field)
 }
 
 /// `field` is the path of the part.
 pub(super) fn document(document: &Document, field: impl Fn() -> String) -> Result<File<'_>, Unsupported> {
     let field = || format!("{}.document", field());
-    absent(!document.title.is_empty(), "title", &field)?;
-    absent(!document.context.is_empty(), "context", &field)?;
-    absent(document.citations, "citations", &field)?;
-    file(&document.source, &document.media_type, &field)
+    absent(!document.title.is_empty(), "title", field)?;
+    absent(!document.context.is_empty(), "context", field)?;
+    absent(document.citations, "citations", field)?;
+    file(&document.source, &document.media_type, field)
 }
 
 pub(super) fn audio(audio: &Audio) -> File<'_> {

@@ -1,10 +1,12 @@
 //! Text, thoughts, calls, counts and ends.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     message::{Event, FinishReason, ReasoningDelta},
     provider::{
-        Broken,
+        Broken, Output,
         transcript::{line, usage},
     },
 };
@@ -214,5 +216,45 @@ fn what_must_not_be_is_malformed() {
         r#"{"candidates":[{"content":{"parts":[{"text":7}]}}]}"#,
     ] {
         assert!(matches!(answer(&[data]).broken, Some(Broken::Malformed(_))), "{data}");
+    }
+}
+
+/// Fields of a response and values that may stand in the wrong place.
+const PIECES: [&str; 24] = [
+    r#"{"candidates":[{"content":{"parts":["#,
+    r#"{"functionCall":{"name":"t","willContinue":true}},"#,
+    r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.a[0]","stringValue":"é"}],"willContinue":true}},"#,
+    r#"{"functionCall":{"args":[]}},"#,
+    r#"{"text":"🦀","thought":true,"thoughtSignature":"s"}"#,
+    r#"{"inlineData":7},"#,
+    r#"{"new":{"text":"x"}}"#,
+    "]}",
+    r#","groundingMetadata":{"groundingChunks":[{"web":7}],"groundingSupports":[{"groundingChunkIndices":[0,1]}]}"#,
+    r#","citationMetadata":[7]"#,
+    r#","safetyRatings":{},"finishReason":"#,
+    "}",
+    r#""STOP""#,
+    "7",
+    "null",
+    "[",
+    "]",
+    "{",
+    ",",
+    r#","promptFeedback":7"#,
+    r#","usageMetadata":{"promptTokenCount":-1}"#,
+    r#""error":"#,
+    ":",
+    "\u{0}",
+];
+
+proptest! {
+    #[test]
+    fn any_event_has_an_answer(picks in proptest::collection::vec(0..PIECES.len(), 0..12)) {
+        let data: String = picks.iter().map(|at| PIECES[*at]).collect();
+        let whole = parts(&format!("{data}{{}}"));
+        let (mut reader, mut out) = (decoder("seed"), Output::default());
+        let _ = reader.event(data.as_bytes(), &mut out);
+        let _ = reader.event(whole.as_bytes(), &mut out);
+        let _ = reader.end(&mut out);
     }
 }
