@@ -148,19 +148,22 @@ impl ResponseDecoder {
         let own_kind = part.own_kind();
         let Part { text, thought, thought_signature, function_call, .. } = part;
         let (text, signature) = (text.unwrap_or_default(), thought_signature.unwrap_or_default());
+        // A part has one content; of several, none is lost.
+        let has_own = own_kind.is_some();
         if let Some(call) = function_call {
+            self.text(text, String::new(), out);
             self.thoughts.close();
             if let Some(signature) = self.calls.add(call, signature, out)? {
-                self.text(text, signature, out);
+                self.text(String::new(), signature, out);
             }
-            return Ok(has_news);
+            return Ok(has_news || has_own);
         }
-        if !text.is_empty() || (own_kind.is_none() && !has_news) {
+        if !text.is_empty() || !(has_own || has_news) {
             match thought {
                 Some(true) => self.thoughts.add(text, signature, out),
                 Some(false) | None => self.text(text, signature, out),
             }
-            return Ok(has_news);
+            return Ok(has_news || has_own);
         }
         self.thoughts.close();
         let kind = own_kind.map_or_else(|| new_kind(json), str::to_owned);

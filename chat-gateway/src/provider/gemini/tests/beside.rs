@@ -58,10 +58,13 @@ fn an_event_with_fields_that_nobody_knows_goes_on_beside_what_is_known() {
         candidate(r#""brandNew":0"#),
         parts(r#"{"text":"x","brandNew":[1]}"#),
         parts(r#"{"functionCall":{"name":"t","brandNew":true}}"#),
+        parts(r#"{"text":"x","executableCode":{}}"#),
+        parts(r#"{"functionCall":{"name":"t"},"executableCode":{}}"#),
     ] {
         assert_eq!(passed_on(&[&data]), [format!("generate_content_response {data}")]);
     }
     assert_eq!(answer(&[&parts(r#"{"text":"x","brandNew":1}"#)]).text(), "x");
+    assert_eq!(answer(&[&parts(r#"{"text":"x","functionCall":{"name":"t"}}"#)]).text(), "x");
     assert_eq!(answer(&[r#"{"brandNew":{}}"#]).before_commit, 1);
 }
 
