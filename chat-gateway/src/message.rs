@@ -24,7 +24,7 @@ pub(crate) use conversation::{
 pub enum Provider {
     /// Anthropic's Messages API.
     Anthropic,
-    /// OpenAI's Chat Completions API.
+    /// OpenAI's Chat Completions and Responses APIs.
     OpenAi,
     /// Google's Gemini API.
     Gemini,

@@ -2,14 +2,13 @@
 //!
 //! <https://ai.google.dev/api/generate-content>. What is odd: the model stands in the
 //! path; an answer ends with the body and nothing else; a call is one whole object and
-//! often has no id, so that its result is matched by name and order; a bad key is a 400.
-//!
-//! Content that has no common form yet (thoughts, code that Google runs, grounding,
-//! images) commits an answer and is otherwise read over.
+//! often has no id, so that its result is matched by name and order; any part may be
+//! signed and goes back as it was then; a bad key is a 400.
 
 mod decoder;
 mod errors;
 mod model_list;
+mod models;
 mod partial_args;
 mod request;
 
@@ -36,8 +35,15 @@ impl Provider for Gemini {
         Some((HeaderName::from_static("x-goog-api-key"), value))
     }
 
+    // Gemini reads both ways of writing a name.
     fn fixed_options(&self) -> &'static [&'static str] {
-        &["model", "generationConfig.candidateCount"]
+        &[
+            "model",
+            "generationConfig.candidateCount",
+            "generationConfig.candidate_count",
+            "generation_config.candidateCount",
+            "generation_config.candidate_count",
+        ]
     }
 
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {

@@ -105,12 +105,12 @@ pub(super) fn no_openai_api(provider: Provider, chat: &Chat) -> Result<(), Unsup
     }
 }
 
-/// The JSON of a part in `provider`'s own form. `field` is the path of the `ProviderPart`.
-pub(super) fn own_part<'a>(
+/// The JSON of a part in `provider`'s own form. `field` is the path of the part.
+pub(super) fn own_part(
     provider: Provider,
-    part: &'a ProviderPart,
+    part: &ProviderPart,
     field: impl FnOnce() -> String,
-) -> Result<&'a str, Unsupported> {
+) -> Result<&str, Unsupported> {
     if part.provider == provider {
         return Ok(&part.json);
     }

@@ -3,161 +3,94 @@
 //! Each event is a whole response with the next parts. The end of the body ends the
 //! answer, if a finish reason was seen; the last one counts, because turns that run code
 //! have one in their middle. A blocked prompt has none and ends at once.
+//!
+//! A part that is neither text nor a call is passed on as it came, named as Gemini's own
+//! contract names its content: `executable_code`, `inline_data`. So is an event with
+//! fields that nobody knows, as `generate_content_response`.
+
+mod calls;
+mod counts;
+mod ending;
+mod sources;
+mod wire;
 
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    MADE_ID, errors,
-    partial_args::{Arguments, PartialArg},
+use self::{
+    calls::Calls,
+    counts::Counts,
+    ending::Ending,
+    sources::Sources,
+    wire::{Candidate, Chunk, Part},
 };
+use super::errors;
 use crate::{
-    message::{Event, Finish, FinishReason, Usage},
-    provider::{
-        Broken, Decoder, Output, json_text,
-        tool_calls::{CallEnd, ToolCalls},
-    },
+    message::{Event, Finish, FinishReason, ProviderEvent, ReasoningDelta},
+    provider::{Broken, Decoder, Output, json_text, tool_calls::CallEnd},
 };
 
 #[derive(Debug)]
 pub(super) struct ResponseDecoder {
-    call_seed: String,
-    calls: ToolCalls,
-    streamed: Option<StreamedCall>,
-    finish_reason: Option<String>,
+    calls: Calls,
+    thoughts: Thoughts,
+    sources: Sources,
+    ending: Ending,
+    /// As it came last.
+    usage: String,
 }
 
-/// A call whose arguments arrive value by value.
-#[derive(Debug)]
-struct StreamedCall {
-    key: u64,
-    id: Option<String>,
-    arguments: Arguments,
-    bytes: usize,
-}
-
-/// Paths and values of one streamed call.
-const STREAMED_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    candidates: Option<Vec<Candidate<'a>>>,
-    prompt_feedback: Option<PromptFeedback>,
-    usage_metadata: Option<Counts>,
-    model_version: Option<String>,
-    response_id: Option<String>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Candidate<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    content: Option<Content<'a>>,
-    finish_reason: Option<Word>,
-}
-
-#[derive(Deserialize)]
-struct Content<'a> {
-    #[serde(borrow)]
-    parts: Option<Vec<Part<'a>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Part<'a> {
-    text: Option<String>,
-    #[serde(default)]
-    thought: Option<bool>,
-    #[serde(borrow)]
-    function_call: Option<FunctionCall<'a>>,
-    // Content without a common form. That it is there is all that matters.
-    thought_signature: Option<IgnoredAny>,
-    executable_code: Option<IgnoredAny>,
-    code_execution_result: Option<IgnoredAny>,
-    inline_data: Option<IgnoredAny>,
-    file_data: Option<IgnoredAny>,
-    tool_call: Option<IgnoredAny>,
-    tool_response: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct FunctionCall<'a> {
-    id: Option<String>,
-    name: Option<String>,
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    partial_args: Option<Vec<PartialArg>>,
-    will_continue: Option<bool>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PromptFeedback {
-    block_reason: Option<Word>,
-}
-
-/// The name of an enum's value, or its number where a proxy has not named it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Word {
-    Name(String),
-    Number(i64),
-}
-
-#[derive(Deserialize)]
-struct Counts {
-    #[serde(rename = "promptTokenCount")]
-    prompt: Option<u64>,
-    #[serde(rename = "cachedContentTokenCount")]
-    cached_content: Option<u64>,
-    #[serde(rename = "toolUsePromptTokenCount")]
-    tool_use_prompt: Option<u64>,
-    #[serde(rename = "candidatesTokenCount")]
-    candidates: Option<u64>,
-    #[serde(rename = "thoughtsTokenCount")]
-    thoughts: Option<u64>,
-    #[serde(rename = "totalTokenCount")]
-    total: Option<u64>,
+/// The blocks of thoughts. One is open from its first part up to its signature, or to what
+/// is no thought.
+#[derive(Debug, Default)]
+struct Thoughts {
+    index: u32,
+    is_open: bool,
 }
 
 impl ResponseDecoder {
     pub(super) fn new(call_seed: &str) -> Self {
-        Self { call_seed: call_seed.to_owned(), calls: ToolCalls::default(), streamed: None, finish_reason: None }
+        Self {
+            calls: Calls::new(call_seed),
+            thoughts: Thoughts::default(),
+            sources: Sources::default(),
+            ending: Ending::default(),
+            usage: String::new(),
+        }
     }
 }
 
 impl Decoder for ResponseDecoder {
     fn event(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
-        let chunk: Chunk<'_> = json_text::object(data).ok_or_else(|| unreadable(data))?;
+        let (chunk, mut has_news): (Chunk<'_>, bool) =
+            json_text::noting(data, wire::SAYS_NOTHING).ok_or_else(|| unreadable(data))?;
         if chunk.error.is_some() {
             return Err(refused(data));
         }
         out.model = chunk.model_version.or(out.model.take());
         out.response_id = chunk.response_id.or(out.response_id.take());
-        if let Some(usage) = chunk.usage_metadata.and_then(Counts::unified) {
-            out.report_usage(usage);
+        if let Some(usage) = chunk.usage_metadata {
+            self.count(usage, out)?;
         }
         // One candidate is asked for.
         for candidate in chunk.candidates.into_iter().flatten().filter(|candidate| candidate.index == 0) {
-            self.candidate(candidate, out)?;
+            has_news |= self.candidate(candidate, out)?;
         }
-        let blocked = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason).and_then(Word::said);
-        if let Some(reason) = blocked {
-            self.finish(FinishReason::ContentFilter, reason, out)?;
+        if let Some(status) = chunk.model_status {
+            self.sources.pass_on("model_status", status, out)?;
         }
-        Ok(())
+        if has_news {
+            out.pass_on("generate_content_response", String::from_utf8_lossy(data));
+        }
+        match chunk.prompt_feedback.and_then(|feedback| self.ending.add_feedback(feedback)) {
+            Some(reason) => self.finish(FinishReason::ContentFilter, reason, out),
+            None => Ok(()),
+        }
     }
 
     fn end(&mut self, out: &mut Output) -> Result<(), Broken> {
-        match self.finish_reason.take() {
-            Some(word) => self.finish(finish_reason(&word, self.calls.any()), word, out),
+        match self.ending.take_reason() {
+            Some(word) => self.finish(ending::finish_reason(&word, self.calls.any()), word, out),
             None => Ok(()),
         }
     }
@@ -186,167 +119,119 @@ fn refused(data: &[u8]) -> Broken {
 }
 
 impl ResponseDecoder {
-    fn candidate(&mut self, candidate: Candidate<'_>, out: &mut Output) -> Result<(), Broken> {
-        for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
-            self.part(part, out)?;
+    fn count(&mut self, usage: &RawValue, out: &mut Output) -> Result<(), Broken> {
+        let counts: Counts =
+            json_text::object(usage.get().as_bytes()).ok_or(Broken::Malformed("the usage has no counts"))?;
+        if let Some(usage) = counts.unified() {
+            out.report_usage(usage);
         }
-        if let Some(reason) = candidate.finish_reason.and_then(Word::said) {
-            self.finish_reason = Some(reason);
-        }
+        usage.get().clone_into(&mut self.usage);
         Ok(())
     }
 
-    fn part(&mut self, part: Part<'_>, out: &mut Output) -> Result<(), Broken> {
-        out.committed |= part.says_something_else();
-        let is_thought = part.thought == Some(true);
-        match part.text.filter(|text| !text.is_empty()) {
-            Some(_) if is_thought => out.committed = true,
-            Some(text) => out.push(Event::Text(text)),
-            None => {}
+    /// Says whether there are fields that nobody knows.
+    fn candidate(&mut self, mut candidate: Candidate<'_>, out: &mut Output) -> Result<bool, Broken> {
+        let mut has_news = false;
+        let content = candidate.content.take();
+        for part in content.and_then(|content| content.parts).into_iter().flatten() {
+            has_news |= self.part(part, out)?;
         }
-        match part.function_call {
-            Some(call) => self.call(call, out),
-            None => Ok(()),
-        }
+        self.sources.add(&candidate, out)?;
+        self.ending.add(&mut candidate);
+        Ok(has_news)
     }
 
-    /// A call is one part. If it is streamed it is several: the first has the name, and
-    /// the last, which may be missing, does not announce another.
-    fn call(&mut self, call: FunctionCall<'_>, out: &mut Output) -> Result<(), Broken> {
-        let FunctionCall { id, name, args, partial_args, will_continue } = call;
-        let id = id.filter(|id| !id.is_empty());
-        if let Some(name) = name.filter(|name| !name.is_empty())
-            && !self.goes_on(id.as_ref())
-        {
-            self.close(CallEnd::Whole, out)?;
-            self.open(id, name, out)?;
+    /// Says whether there are fields that nobody knows.
+    fn part(&mut self, json: &RawValue, out: &mut Output) -> Result<bool, Broken> {
+        let (part, has_news): (Part<'_>, bool) = json_text::noting(json.get().as_bytes(), wire::SAYS_NOTHING_IN_PART)
+            .ok_or(Broken::Malformed("a part of the answer has another form"))?;
+        let own_kind = part.own_kind();
+        let Part { text, thought, thought_signature, function_call, .. } = part;
+        let (text, signature) = (text.unwrap_or_default(), thought_signature.unwrap_or_default());
+        // A part has one content; of several, none is lost.
+        let has_own = own_kind.is_some();
+        if let Some(call) = function_call {
+            self.text(text, String::new(), out);
+            self.thoughts.close();
+            if let Some(signature) = self.calls.add(call, signature, out)? {
+                self.text(String::new(), signature, out);
+            }
+            return Ok(has_news || has_own);
         }
-        let Some(streamed) = &mut self.streamed else {
-            // The closing part of a call that another has closed.
-            return Ok(());
+        if !text.is_empty() || !(has_own || has_news) {
+            match thought {
+                Some(true) => self.thoughts.add(text, signature, out),
+                Some(false) | None => self.text(text, signature, out),
+            }
+            return Ok(has_news || has_own);
+        }
+        self.thoughts.close();
+        let kind = own_kind.map_or_else(|| new_kind(json), str::to_owned);
+        out.push(Event::Provider(ProviderEvent { kind, json: json.get().to_owned(), replayable: true }));
+        Ok(false)
+    }
+
+    fn text(&mut self, text: String, signature: String, out: &mut Output) {
+        let event = match (text.is_empty(), signature.is_empty()) {
+            (true, true) => return,
+            (false, true) => Event::Text(text),
+            (_, false) => Event::SignedText { text, signature },
         };
-        if let Some(args) = args {
-            self.calls.append(streamed.key, args.get().to_owned(), out)?;
-        }
-        for piece in partial_args.into_iter().flatten() {
-            streamed.bytes += piece.bytes();
-            if streamed.bytes > STREAMED_BYTES_MAX {
-                return Err(Broken::Malformed("the arguments of a tool call are too large"));
-            }
-            streamed.arguments.add(piece)?;
-        }
-        match will_continue {
-            Some(true) => Ok(()),
-            Some(false) | None => self.close(CallEnd::Whole, out),
-        }
-    }
-
-    /// Whether a part with a name is about the call that is open: it has the same id.
-    fn goes_on(&self, id: Option<&String>) -> bool {
-        self.streamed.as_ref().is_some_and(|streamed| id.is_some() && streamed.id.as_ref() == id)
-    }
-
-    fn open(&mut self, id: Option<String>, name: String, out: &mut Output) -> Result<(), Broken> {
-        let key = u64::from(self.calls.begun());
-        // The number makes it unique: a tool may be called twice in one turn.
-        let shown = id.clone().unwrap_or_else(|| format!("{MADE_ID}{}-{key}", self.call_seed));
-        self.calls.begin(key, shown, name, out)?;
-        self.streamed = Some(StreamedCall { key, id, arguments: Arguments::default(), bytes: 0 });
-        Ok(())
-    }
-
-    fn close(&mut self, end: CallEnd, out: &mut Output) -> Result<(), Broken> {
-        let Some(streamed) = self.streamed.take() else { return Ok(()) };
-        if streamed.bytes > 0 {
-            let mut arguments = streamed.arguments.into_text();
-            if end == CallEnd::Cut {
-                // More was to come: without its last bracket it is as cut as it should look.
-                arguments.pop();
-            }
-            self.calls.append(streamed.key, arguments, out)?;
-        }
-        self.calls.finish(streamed.key, end, out);
-        Ok(())
+        self.thoughts.close();
+        out.push(event);
     }
 
     fn finish(&mut self, reason: FinishReason, word: String, out: &mut Output) -> Result<(), Broken> {
-        self.close(CallEnd::of(reason), out)?;
+        self.calls.close(CallEnd::of(reason), out)?;
         out.push(Event::Finished(Finish {
             reason,
             provider_reason: word,
             usage: out.usage,
             stop_sequence: String::new(),
-            provider_details: String::new(),
-            provider_usage: String::new(),
+            provider_details: self.ending.details(),
+            provider_usage: std::mem::take(&mut self.usage),
         }));
         out.finished = true;
         Ok(())
     }
 }
 
-impl Part<'_> {
-    fn says_something_else(&self) -> bool {
-        let others = [
-            &self.thought_signature,
-            &self.executable_code,
-            &self.code_execution_result,
-            &self.inline_data,
-            &self.file_data,
-            &self.tool_call,
-            &self.tool_response,
-        ];
-        others.into_iter().any(Option::is_some)
+impl Thoughts {
+    fn add(&mut self, text: String, signature: String, out: &mut Output) {
+        if text.is_empty() && signature.is_empty() {
+            return;
+        }
+        let is_signed = !signature.is_empty();
+        let delta = ReasoningDelta { index: self.index, text, signature, ..ReasoningDelta::default() };
+        self.is_open = true;
+        out.push(Event::Reasoning(delta));
+        if is_signed {
+            self.close();
+        }
     }
-}
 
-impl Word {
-    /// The word, unless it says that there is none.
-    fn said(self) -> Option<String> {
-        match self {
-            Self::Name(name) if name.is_empty() || name.ends_with("_UNSPECIFIED") => None,
-            Self::Name(name) => Some(name),
-            Self::Number(0) => None,
-            Self::Number(number) => Some(number.to_string()),
+    fn close(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.index += 1;
         }
     }
 }
 
-impl Counts {
-    /// `None` if nothing is counted yet: the first events of some streams only tell how
-    /// they are paid for.
-    fn unified(self) -> Option<Usage> {
-        let sum = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-        };
-        // A count of zero is left out.
-        let no_output = self.prompt.map(|_| 0);
-        let usage = Usage {
-            input: sum(self.prompt, self.tool_use_prompt),
-            cached_input: self.cached_content,
-            cache_write: None,
-            output: sum(self.candidates, self.thoughts).or(no_output),
-            reasoning: self.thoughts,
-            total: self.total,
-        };
-        Some(usage).filter(|usage| *usage != Usage::default())
-    }
+/// The kind of a part that is newer than this code: the name of a field that has content,
+/// as a contract would write it.
+fn new_kind(part: &RawValue) -> String {
+    const KNOWN: [&str; 3] = ["text", "thought", "thoughtSignature"];
+    let fields: Map<String, Value> = serde_json::from_str(part.get()).unwrap_or_default();
+    let new = fields.into_iter().find(|(name, value)| !KNOWN.contains(&name.as_str()) && !value.is_null());
+    new.map_or_else(|| "part".to_owned(), |(name, _)| snake_case(&name))
 }
 
-/// The numbers are those of `Candidate.FinishReason`; from 9 on, AI Studio and Vertex AI
-/// give them different meanings.
-fn finish_reason(word: &str, has_calls: bool) -> FinishReason {
-    match word {
-        "STOP" | "1" if has_calls => FinishReason::ToolCalls,
-        "STOP" | "1" => FinishReason::Stop,
-        "MAX_TOKENS" | "2" => FinishReason::Length,
-        "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "MODEL_ARMOR" | "3"
-        | "4" | "6" | "7" | "8" => FinishReason::ContentFilter,
-        "CONTINUATION" => FinishReason::Pause,
-        "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" | "MISSING_THOUGHT_SIGNATURE" => {
-            FinishReason::MalformedToolCall
+fn snake_case(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut snake, c| {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
         }
-        _ if word.starts_with("IMAGE_") => FinishReason::ContentFilter,
-        _ => FinishReason::Other,
-    }
+        snake.push(c.to_ascii_lowercase());
+        snake
+    })
 }

@@ -6,7 +6,7 @@
 //! next item to a list.
 
 use serde::Deserialize;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, value::RawValue};
 
 use crate::provider::Broken;
 
@@ -28,9 +28,9 @@ pub(super) struct PartialArg {
     null_value: bool,
 }
 
-/// True for whatever value.
+/// True for whatever value. It is read: what is ignored counts as a field that nobody knows.
 fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
-    serde::de::IgnoredAny::deserialize(value).map(|_| true)
+    Box::<RawValue>::deserialize(value).map(|_| true)
 }
 
 /// Joins the pieces of one call.

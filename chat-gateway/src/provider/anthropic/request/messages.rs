@@ -244,8 +244,7 @@ fn text(place: Place, text: &str, cache_control: Option<Cache>) -> Result<Option
 }
 
 fn own(place: Place, part: &ProviderPart, cache_control: Option<Cache>) -> Result<Option<Block<'_>>, Unsupported> {
-    let field = || format!("{place}.provider");
-    let json = limits::own_part(WHO, part, field)?;
+    let json = limits::own_part(WHO, part, || place.to_string())?;
     if cache_control.is_some() {
         return Err(refuse(format!("{place}.cache_control"), "put it into the JSON of the part"));
     }

@@ -177,7 +177,7 @@ fn content_that_anthropic_does_not_have_is_refused() {
             "messages[0].parts[0].document.media_type",
         ),
         (of(document(FileSource::Url("gs://b/d".to_owned()), "")), "messages[0].parts[0].document.url"),
-        (from_user(own(UserPart::Provider, Name::Gemini, "{}")), "messages[0].parts[0].provider.provider"),
+        (from_user(own(UserPart::Provider, Name::Gemini, "{}")), "messages[0].parts[0].provider"),
         (
             from_user(cached(own(UserPart::Provider, Name::Anthropic, "{}"), usual)),
             "messages[0].parts[0].cache_control",
@@ -187,7 +187,7 @@ fn content_that_anthropic_does_not_have_is_refused() {
             "messages[0].parts[0].tool_result.content[1].cache_control",
         ),
         (from_user(own(UserPart::Provider, Name::Anthropic, "{")), "messages[0].parts[0].provider.json"),
-        (from_model(vec![own(AssistantPart::Provider, Name::OpenAi, "{}")]), "messages[1].parts[0].provider.provider"),
+        (from_model(vec![own(AssistantPart::Provider, Name::OpenAi, "{}")]), "messages[1].parts[0].provider"),
         (from_model(vec![reasoning(unsigned)]), "messages[1].parts[0].reasoning.signature"),
         (from_model(vec![reasoning(named)]), "messages[1].parts[0].reasoning.id"),
         (from_model(vec![cached(reasoning(signed), usual)]), "messages[1].parts[0].cache_control"),
