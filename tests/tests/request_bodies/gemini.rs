@@ -88,9 +88,9 @@ impl Calls {
         id
     }
 
-    fn answer(&mut self, id: Option<String>, name: &str) -> Option<String> {
-        let asked = |call: &&mut (String, String, bool)| match &id {
-            Some(id) => call.0 == *id,
+    fn answer(&mut self, id: Option<&str>, name: &str) -> Option<String> {
+        let asked = |call: &&mut (String, String, bool)| match id {
+            Some(id) => call.0 == id,
             None => call.1 == name && !call.2,
         };
         let call = self.0.iter_mut().find(asked)?;
@@ -180,7 +180,7 @@ fn response(fields: &mut Fields, calls: &mut Calls) -> Option<ContentPart> {
                 part.object("inlineData", inline).or_else(|| part.object("fileData", |file| self::file(file, &[""])))
             })?);
         }
-        Some(part(Part::ToolResult(result(calls.answer(id, &name)?, content))))
+        Some(part(Part::ToolResult(result(calls.answer(id.as_deref(), &name)?, content))))
     })
 }
 

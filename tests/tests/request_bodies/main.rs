@@ -126,7 +126,7 @@ async fn recorded_requests_leave_as_they_were_recorded() {
 #[tokio::test]
 async fn a_change_of_any_value_is_seen() {
     let Some((requests, mut stage)) = Stage::set().await else { return };
-    let (mut unseen, mut changes) = (Vec::new(), 0);
+    let (mut unseen, mut count) = (Vec::new(), 0);
     for request in &requests {
         let Outcome::Sent(sent) = stage.send(request).await else { continue };
         let sent = sent.json();
@@ -135,16 +135,16 @@ async fn a_change_of_any_value_is_seen() {
         for (pointer, place) in values(&request.body) {
             let mut changed = request.body.clone();
             change(changed.pointer_mut(&pointer).expect("a value stands there"));
-            changes += 1;
+            count += 1;
             let is_exempt = UNSEEN.iter().any(|(exempt, _)| *exempt == place);
             if !is_exempt && differences(&changed) == as_recorded {
                 unseen.push(format!("{}: {place}", request.id));
             }
         }
     }
-    println!("{changes} changes");
+    println!("{count} changes");
     assert!(unseen.is_empty(), "{} changes were not seen:\n{}", unseen.len(), unseen.join("\n"));
-    assert!(changes > 0, "no request has a value to change");
+    assert!(count > 0, "no request has a value to change");
 }
 
 /// A request that was recorded, and to which endpoint.
@@ -213,7 +213,7 @@ impl Recorded {
         if self.provider() != "anthropic" {
             return Vec::new();
         }
-        let names_a_file = values(&self.body).iter().any(|(pointer, _)| pointer.ends_with("/source/file_id"));
+        let names_a_file = values(&self.body).iter().any(|(pointer, _)| pointer.ends_with("/file_id"));
         let beta = if names_a_file { "files-api-2025-04-14" } else { "" };
         vec![("anthropic-version", "2023-06-01"), ("anthropic-beta", beta)]
     }

@@ -66,10 +66,15 @@ fn conversation(value: &Value) -> Option<(String, Vec<Message>)> {
                 system = message.take("content", |content| single_text(content, "text"))?;
             }
             "user" => {
-                let add = |part| turns.add(Role::User, part);
-                blocks(message)?.iter().map(user_part).for_each(add);
+                for block in blocks(message)? {
+                    turns.add(Role::User, user_part(&block));
+                }
             }
-            "assistant" => assistant_parts(message)?.into_iter().for_each(|part| turns.add(Role::Assistant, part)),
+            "assistant" => {
+                for part in assistant_parts(message)? {
+                    turns.add(Role::Assistant, part);
+                }
+            }
             "tool" => {
                 let content = blocks(message)?.iter().map(user_part).collect();
                 turns.add(Role::Tool, part(Part::ToolResult(result(message.text("tool_call_id")?, content))));

@@ -69,12 +69,15 @@ fn conversation(value: &Value) -> Option<Vec<Message>> {
     for item in value.as_array()? {
         match (item["type"].as_str(), item["role"].as_str()) {
             (None | Some("message"), Some("user")) => {
-                let add = |part| turns.add(Role::User, part);
-                all_of(item, |item| blocks(item, "input_text"))?.iter().map(user_part).for_each(add);
+                for block in all_of(item, |item| blocks(item, "input_text"))? {
+                    turns.add(Role::User, user_part(&block));
+                }
             }
             (None | Some("message"), Some("assistant")) => {
                 let parts = all_of(item, said).unwrap_or_else(|| vec![own(Provider::Openai, item)]);
-                parts.into_iter().for_each(|part| turns.add(Role::Assistant, part));
+                for part in parts {
+                    turns.add(Role::Assistant, part);
+                }
             }
             (None | Some("message"), _) => return None,
             (Some("function_call_output"), _) => turns.add(Role::Tool, all_of(item, output)?),
