@@ -74,10 +74,11 @@ fn string(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
-/// A text, or the texts of blocks.
+/// A text, or the texts and refusals of blocks.
 fn said(content: &Value) -> String {
+    let words = |block: &Value| string(block.get("refusal").unwrap_or(&block["text"]));
     match content {
         Value::String(text) => text.clone(),
-        blocks => list(blocks).iter().map(|block| string(&block["text"])).collect(),
+        blocks => list(blocks).iter().map(words).collect(),
     }
 }

@@ -10,7 +10,7 @@ use proto::{
 };
 use serde_json::Value;
 
-use crate::contract::{Fields, Turns, all_of, bytes, call, document, effort, image, own, part, result, text};
+use crate::contract::{Fields, Turns, all_of, bytes, call, document, effort, image, own, part, replaced, result, text};
 
 pub(crate) fn request(body: &Value) -> StreamChatRequest {
     let mut fields = Fields::of(body).expect("a request is an object");
@@ -21,7 +21,7 @@ pub(crate) fn request(body: &Value) -> StreamChatRequest {
     if let Some((system, cache)) = fields.take("system", system) {
         (request.system, request.system_cache_control) = (system, cache);
     }
-    request.messages = fields.take("messages", messages).expect("messages of user and assistant");
+    request.messages = fields.take("messages", messages).unwrap_or_else(replaced);
     request.tools = fields.list("tools").unwrap_or_default().iter().map(tool).collect();
     let names: Vec<_> = request.tools.iter().map(|tool| tool.name.clone()).collect();
     if let Some((choice, parallel)) = fields.object("tool_choice", |choice| tool_choice(choice, &names)) {

@@ -10,9 +10,8 @@ use std::fmt::{self, Write as _};
 use serde_json::{Value, json};
 
 use self::forms::{
-    calls_without_item_ids, camel, developers_are_systems, drop_silent, includes_encrypted_reasoning, listed,
-    merge_turns, one_tool_an_entry, rename, schemas_are_json_schemas, strings_are_blocks, summaries_are_texts,
-    thoughts_say_so,
+    calls_without_item_ids, developers_are_systems, drop_silent, includes_encrypted_reasoning, listed, merge_turns,
+    one_tool_an_entry, rename, schemas_are_json_schemas, strings_are_blocks, summaries_are_texts, thoughts_say_so,
 };
 pub(crate) use self::forms::{json_schema, to_camel_case};
 

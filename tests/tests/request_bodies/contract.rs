@@ -110,6 +110,12 @@ fn structured(value: Value) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
+/// Stands for a conversation that has no common form as a whole, and so is left for
+/// `provider_options`, which replace this one.
+pub(crate) fn replaced() -> Vec<Message> {
+    vec![Message { role: Role::User.into(), parts: vec![text("replaced")] }]
+}
+
 /// A conversation that grows part by part: a part of another role begins another message.
 #[derive(Debug, Default)]
 pub(crate) struct Turns(Vec<Message>);

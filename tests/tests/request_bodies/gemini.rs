@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     compare,
-    contract::{Fields, Turns, all_of, bytes, call, document, effort, image, own, part, result, text},
+    contract::{Fields, Turns, all_of, bytes, call, document, effort, image, own, part, replaced, result, text},
 };
 
 /// How the ids begin that the gateway makes where Gemini has none, and takes off again.
@@ -33,7 +33,7 @@ pub(crate) fn request(body: &Value) -> StreamChatRequest {
     // Said by the path.
     fields.text("model");
     request.system = fields.take("systemInstruction", system).unwrap_or_default();
-    request.messages = fields.take("contents", conversation).expect("turns of user and model");
+    request.messages = fields.take("contents", conversation).unwrap_or_else(replaced);
     request.tools = fields.list("tools").unwrap_or_default().iter().flat_map(tools).collect();
     if !request.tools.is_empty() {
         fields.within("toolConfig", |config| {
@@ -51,7 +51,9 @@ pub(crate) fn request(body: &Value) -> StreamChatRequest {
         request.frequency_penalty = config.number("frequencyPenalty");
         request.stop_sequences = config.take("stopSequences", texts).unwrap_or_default();
         request.reasoning = config.object("thinkingConfig", thinking);
-        request.response_format = response_format(config);
+        if let Some((format, rest)) = response_format(config.clone()) {
+            (request.response_format, *config) = (Some(format), rest);
+        }
         Some(())
     });
     request.provider_options = fields.options();
@@ -247,7 +249,9 @@ fn thinking(config: &mut Fields) -> Option<Reasoning> {
     Some(Reasoning { amount, summary: summary.into() })
 }
 
-fn response_format(config: &mut Fields) -> Option<ResponseFormat> {
+/// The format, and what else the configuration has. Media types without a common form are
+/// left in it.
+fn response_format(mut config: Fields) -> Option<(ResponseFormat, Fields)> {
     let media_type = config.text("responseMimeType")?;
     let given = config.take("responseSchema", |schema| Some(compare::json_schema(schema).to_string()));
     let schema = given.or_else(|| config.json("responseJsonSchema"));
@@ -255,7 +259,8 @@ fn response_format(config: &mut Fields) -> Option<ResponseFormat> {
         ("application/json", Some(_)) => Type::JsonSchema,
         ("application/json", None) => Type::Json,
         ("text/plain", None) => Type::Text,
-        (other, _) => panic!("{other} has no place in the contract; leave it to the provider's options"),
+        _ => return None,
     };
-    Some(ResponseFormat { r#type: kind.into(), schema: schema.unwrap_or_default(), ..ResponseFormat::default() })
+    let schema = schema.unwrap_or_default();
+    Some((ResponseFormat { r#type: kind.into(), schema, ..ResponseFormat::default() }, config))
 }

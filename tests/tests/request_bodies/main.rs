@@ -153,7 +153,6 @@ struct Recorded {
     id: String,
     endpoint: String,
     request_uri: String,
-    /// Absent where the path does not say it.
     model: Option<String>,
     request_file: Option<String>,
     #[serde(skip)]
@@ -287,7 +286,8 @@ impl Stage {
 
     /// The recorded model; with its provider in front if the name alone does not tell.
     async fn model(&mut self, recorded: &Recorded) -> String {
-        let model = recorded.model.clone().expect("a recorded request names its model");
+        let in_body = || recorded.body["model"].as_str().map(str::to_owned);
+        let model = recorded.model.clone().or_else(in_body).expect("a recorded request names its model");
         let request = DetectProviderRequest { model: model.clone() };
         let found = self.system.chat.detect_provider(request).await.expect("an answer").into_inner();
         if found.provider() == Provider::Unspecified { format!("{}/{model}", recorded.provider()) } else { model }

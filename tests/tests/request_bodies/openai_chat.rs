@@ -11,7 +11,8 @@ use proto::{
 use serde_json::Value;
 
 use crate::contract::{
-    Fields, Turns, all_of, bytes, call, data_url, document, effort, image, own, part, result, single_text, text,
+    Fields, Turns, all_of, bytes, call, data_url, document, effort, image, own, part, replaced, result, single_text,
+    text,
 };
 
 pub(crate) fn request(body: &Value) -> StreamChatRequest {
@@ -21,7 +22,8 @@ pub(crate) fn request(body: &Value) -> StreamChatRequest {
     fields.text("model");
     fields.flag("stream");
     fields.within("stream_options", |options| options.flag("include_usage"));
-    (request.system, request.messages) = fields.take("messages", conversation).expect("roles of the contract");
+    (request.system, request.messages) =
+        fields.take("messages", conversation).unwrap_or_else(|| (String::new(), replaced()));
     request.tools = fields.take("tools", tools).unwrap_or_default();
     if !request.tools.is_empty() {
         request.tool_choice = fields.take("tool_choice", tool_choice);

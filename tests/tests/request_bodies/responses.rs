@@ -10,7 +10,7 @@ use proto::{
 use serde_json::Value;
 
 use crate::{
-    contract::{Fields, Turns, all_of, call, document, effort, image, own, part, result, text},
+    contract::{Fields, Turns, all_of, call, document, effort, image, own, part, replaced, result, text},
     openai_chat::{file, function, image_of, labels, mode, plain_format, schema},
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn request(body: &Value) -> StreamChatRequest {
     fields.take("store", |store| (*store == false).then_some(()));
     fields.take("include", |include| all_are(include, "reasoning.encrypted_content").then_some(()));
     request.system = fields.text("instructions").unwrap_or_default();
-    request.messages = fields.take("input", conversation).expect("items of user and assistant");
+    request.messages = fields.take("input", conversation).unwrap_or_else(replaced);
     request.tools = fields.list("tools").unwrap_or_default().iter().map(tool).collect();
     if !request.tools.is_empty() {
         request.tool_choice = fields.take("tool_choice", tool_choice);

@@ -40,7 +40,7 @@ pub(crate) fn to_camel_case(body: &mut Value) {
     });
 }
 
-pub(super) fn camel(name: &str) -> String {
+fn camel(name: &str) -> String {
     let mut words = name.split('_').filter(|word| !word.is_empty());
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |name, word| name + &word[..1].to_ascii_uppercase() + &word[1..])
