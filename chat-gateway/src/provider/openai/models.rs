@@ -1,6 +1,9 @@
 //! What is known of a model by its name.
 
-use crate::message::{Amount, Chat, Effort};
+use crate::{
+    message::{Amount, Chat, Effort, Provider},
+    provider::{Unsupported, limits},
+};
 
 /// The model that a fine-tuned one is made from, in lower case.
 pub(super) fn base(model: &str) -> String {
@@ -32,6 +35,19 @@ pub(super) fn is_sampled(model: &str, chat: &Chat) -> bool {
     let thoughtless = chat.thinking.is_some_and(|thinking| thinking.amount == Some(Amount::Effort(Effort::None)));
     let may_be_thoughtless = gpt_version(&base(model)).is_some_and(|version| version >= (5, 1));
     !is_reasoning(model) || (thoughtless && may_be_thoughtless)
+}
+
+/// Refuses an amount of thinking that the model does not know.
+pub(super) fn check_amount(model: &str, chat: &Chat) -> Result<(), Unsupported> {
+    match chat.thinking.and_then(|thinking| thinking.amount) {
+        Some(Amount::Effort(effort)) if !is_reasoning(model) => {
+            limits::absent(model, "reasoning.effort", Some(&effort))
+        }
+        Some(amount @ (Amount::Tokens(_) | Amount::AnyTokens)) => {
+            limits::absent(limits::title(Provider::OpenAi), "reasoning.budget_tokens", Some(&amount))
+        }
+        Some(Amount::Effort(_)) | None => Ok(()),
+    }
 }
 
 /// Whether the model is served by the Responses API and by no other.

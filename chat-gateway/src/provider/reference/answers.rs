@@ -148,7 +148,8 @@ const PIECES: &[Piece] = &[
         r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}},"thoughtSignature":"c2ln"}]}}]}"#]),
     ("citation", MESSAGES, "citations_delta", &[
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"a","document_index":0,"document_title":"D","start_char_index":0,"end_char_index":1}}}"#]),
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"citations_delta","citation":{"type":"char_location","cited_text":"a","document_index":0,"document_title":"D","start_char_index":0,"end_char_index":1}}}"#,
+        r#"{"type":"content_block_stop","index":0}"#]),
     ("citation", CHAT, "delta.annotations", &[
         r#"{"choices":[{"index":0,"delta":{"annotations":[{"type":"url_citation","url_citation":{"start_index":0,"end_index":1,"title":"T","url":"https://example.com"}}]}}]}"#]),
     ("citation", RESPONSES, "response.output_text.annotation.added", &[

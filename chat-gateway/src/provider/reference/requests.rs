@@ -73,8 +73,10 @@ fn differences(before: &Value, after: &Value, path: &str, found: &mut Vec<String
             found.extend(gone.map(|name| format!("without {}", code(&format!("{path}.{name}")))));
         }
         (Value::Array(old), Value::Array(new)) if !old.is_empty() => {
-            for (at, value) in new.iter().enumerate() {
-                differences(old.get(at).unwrap_or(&Value::Null), value, &format!("{path}[]"), found);
+            let same = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+            for (at, value) in new[..new.len() - same].iter().enumerate() {
+                let before = old[..old.len() - same].get(at);
+                differences(before.unwrap_or(&Value::Null), value, &format!("{path}[]"), found);
             }
         }
         (_, value) => {

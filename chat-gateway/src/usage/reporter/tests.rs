@@ -130,7 +130,9 @@ async fn what_the_vault_did_not_take_is_sent_again_with_the_same_ids() {
     assert_eq!(ids(&reports[0].0), ids(&reports[1].0));
     assert_eq!(ids(&reports[0].0), ids(&reports[2].0));
     let last = &reports.last().unwrap().0;
-    assert!(last.r#final && last.uses.is_empty() && last.dropped_count == 0, "{last:?}");
+    assert!(last.r#final && last.dropped_count == 0, "{last:?}");
+    // The answer to the third may have been under way when the loop ended.
+    assert!(last.uses.is_empty() || ids(last) == ids(&reports[0].0), "{last:?}");
     assert!(reports.iter().rev().skip(1).all(|(report, _)| !report.r#final), "once");
 }
 
@@ -154,6 +156,8 @@ async fn a_use_that_is_refused_takes_no_other_with_it() {
 
     let mut taken: Vec<_> = reports.iter().filter(|(_, taken)| *taken).flat_map(|(report, _)| &report.uses).collect();
     taken.sort_by_key(|call| &call.organization_id);
+    // The vault counts once what is sent again because its answer was under way.
+    taken.dedup_by_key(|call| &call.report_id);
     let organizations: Vec<_> = taken.iter().map(|call| call.organization_id.as_str()).collect();
     assert_eq!(organizations, ["a", "b", "c"], "each once");
     let last = &reports.last().unwrap().0;

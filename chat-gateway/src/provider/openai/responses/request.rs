@@ -11,7 +11,7 @@ use crate::{
     message::{Amount, Chat, Function, Provider, ResponseFormat, Schema, Summary, Thinking, Tool, ToolChoice},
     provider::{
         Unsupported, json_text, limits,
-        openai::models::{is_reasoning, is_sampled, takes_no_system},
+        openai::models::{check_amount, is_reasoning, is_sampled, takes_no_system},
     },
 };
 
@@ -36,7 +36,7 @@ pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupp
         max_output_tokens: chat.max_output_tokens,
         temperature: chat.temperature,
         top_p: chat.top_p,
-        reasoning: chat.thinking.map(Reasoning::of).transpose()?.filter(Reasoning::says_something),
+        reasoning: chat.thinking.map(Reasoning::of).filter(Reasoning::says_something),
         text: chat.response_format.as_ref().map(text).transpose()?,
         tools: chat.tools.iter().enumerate().map(|(at, found)| tool(at, &found.content)).collect::<Result<_, _>>()?,
         // Both are a 400 without tools, and mean nothing then.
@@ -145,6 +145,11 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     limits::absent(API, "seed", chat.seed.as_ref())?;
     limits::absent(API, "presence_penalty", chat.presence_penalty.as_ref())?;
     limits::absent(API, "frequency_penalty", chat.frequency_penalty.as_ref())?;
+    check_amount(model, chat)?;
+    if !is_reasoning(model) {
+        let shown = chat.thinking.and_then(|thinking| thinking.summary).filter(|summary| *summary != Summary::None);
+        limits::absent(model, "reasoning.summary", shown.as_ref())?;
+    }
     if !is_sampled(model, chat) {
         limits::absent(model, "temperature", chat.temperature.as_ref())?;
         limits::absent(model, "top_p", chat.top_p.as_ref())?;
@@ -167,16 +172,11 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 }
 
 impl Reasoning {
-    fn of(thinking: Thinking) -> Result<Self, Unsupported> {
+    fn of(thinking: Thinking) -> Self {
         let effort = match thinking.amount {
             Some(Amount::Effort(effort)) => Some(effort.name()),
-            Some(Amount::Tokens(_) | Amount::AnyTokens) => {
-                return Err(Unsupported {
-                    field: "reasoning.budget_tokens".to_owned(),
-                    problem: "OpenAI has no budget of tokens; send an effort".to_owned(),
-                });
-            }
-            None => None,
+            // Refused before.
+            Some(Amount::Tokens(_) | Amount::AnyTokens) | None => None,
         };
         let summary = match thinking.summary {
             Some(Summary::Auto) => Some("auto"),
@@ -185,7 +185,7 @@ impl Reasoning {
             // Nothing is shown unless it is asked for.
             Some(Summary::None) | None => None,
         };
-        Ok(Self { effort, summary })
+        Self { effort, summary }
     }
 
     fn says_something(&self) -> bool {

@@ -1,10 +1,10 @@
 //! What Chat Completions does not have, or not for every model.
 
 use crate::{
-    message::{Amount, Chat, Effort, Provider, Summary},
+    message::{Chat, Provider, Summary},
     provider::{
         Unsupported, limits,
-        openai::models::{base, is_reasoning, takes_no_system},
+        openai::models::{self, base, takes_no_system},
     },
 };
 
@@ -30,17 +30,8 @@ pub(super) fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 }
 
 fn thinking(model: &str, chat: &Chat) -> Result<(), Unsupported> {
-    let Some(thinking) = chat.thinking else { return Ok(()) };
-    match thinking.amount {
-        Some(Amount::Effort(effort)) if !is_reasoning(model) => {
-            limits::absent(model, "reasoning.effort", Some(&effort))?;
-        }
-        Some(amount @ (Amount::Tokens(_) | Amount::AnyTokens)) => {
-            limits::absent(limits::title(WHO), "reasoning.budget_tokens", Some(&amount))?;
-        }
-        Some(Amount::Effort(_)) | None => {}
-    }
-    match thinking.summary {
+    models::check_amount(model, chat)?;
+    match chat.thinking.and_then(|thinking| thinking.summary) {
         None | Some(Summary::None) => Ok(()),
         Some(Summary::Auto | Summary::Concise | Summary::Detailed) => Err(Unsupported {
             field: "reasoning.summary".to_owned(),
@@ -51,7 +42,7 @@ fn thinking(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 
 fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     let first_stop = chat.stop_sequences.first();
-    if thinks(model, chat) {
+    if !models::is_sampled(model, chat) {
         limits::absent(model, "temperature", chat.temperature.as_ref())?;
         limits::absent(model, "top_p", chat.top_p.as_ref())?;
         limits::absent(model, "presence_penalty", chat.presence_penalty.as_ref())?;
@@ -71,22 +62,6 @@ fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 /// Whether `words` are among those that the name is made of.
 fn is_named(name: &str, words: &str) -> bool {
     name.ends_with(&format!("-{words}")) || name.contains(&format!("-{words}-"))
-}
-
-/// Whether the model thinks before this answer. Such an answer is not sampled.
-fn thinks(model: &str, chat: &Chat) -> bool {
-    let told_not_to = chat.thinking.and_then(|thinking| thinking.amount) == Some(Amount::Effort(Effort::None));
-    is_reasoning(model) && !(told_not_to && obeys(model))
-}
-
-/// Whether the model answers at once if it is told to: GPT from 5.1 on.
-fn obeys(model: &str) -> bool {
-    let base = base(model);
-    let Some(rest) = base.strip_prefix("gpt-") else { return false };
-    let version = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
-    let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
-    let number = |digits: &str| digits.parse::<u32>().unwrap_or(0);
-    (number(major), number(minor)) >= (5, 1)
 }
 
 /// Whether a model that thinks takes stop sequences: `o1` and `o3-mini`, no later one.

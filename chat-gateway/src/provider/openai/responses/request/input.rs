@@ -208,6 +208,8 @@ fn image(image: &Image) -> Input<'_> {
     Input::Image { source, detail: &image.detail }
 }
 
+const PDF: &str = "application/pdf";
+
 fn document<'a>(document: &'a Document, field: &impl Fn() -> String) -> Result<Input<'a>, Unsupported> {
     let refuse = |name: &str| {
         let problem = format!("OpenAI has no {name} of a document; leave it unset");
@@ -221,6 +223,13 @@ fn document<'a>(document: &'a Document, field: &impl Fn() -> String) -> Result<I
     }
     let title = document.title.as_str();
     let (source, filename) = match &document.source {
+        // What a file is, the API reads from its name.
+        FileSource::Data(_) if title.is_empty() && document.media_type != PDF => {
+            return Err(Unsupported {
+                field: format!("{}.document.title", field()),
+                problem: "OpenAI reads from the name what a file is; give it one, such as notes.txt".to_owned(),
+            });
+        }
         FileSource::Data(data) => {
             let source = DocumentSource::Data(DataUrl { media_type: &document.media_type, data });
             (source, if title.is_empty() { "document.pdf" } else { title })

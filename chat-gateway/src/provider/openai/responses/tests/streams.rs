@@ -132,7 +132,7 @@ fn parts_of_a_thought_are_paragraphs_of_one_block() {
     let expected = [(0, "One", "", ""), (0, ".", "", ""), (0, "\n\nTwo", "", ""), (0, "", "last", "t1")];
     assert_eq!((thoughts(&thought), passed_on(&thought)), (expected.to_vec(), vec![]));
     // Before anything of it is shown.
-    assert_eq!(thought.before_commit, 3);
+    assert_eq!(thought.before_commit, 5);
 
     let open = r#"{"type":"response.reasoning_text.delta","output_index":0,"content_index":0,"delta":"Raw"}"#;
     assert_eq!(thoughts(&answer(&[added, open])), [(0, "Raw", "", "")]);
