@@ -154,7 +154,9 @@ mod tests {
 
     fn whole(events: Vec<Event>) -> Whole {
         let mut draft = Draft::default();
-        events.into_iter().for_each(|event| draft.add(event));
+        for event in events {
+            draft.add(event);
+        }
         draft.finished(Finish {
             reason: FinishReason::Stop,
             provider_reason: String::new(),

@@ -207,7 +207,7 @@ pub(crate) enum ResponseFormat {
 #[derive(Debug)]
 pub(crate) struct Schema {
     /// Valid JSON text: an object.
-    pub(crate) schema: String,
+    pub(crate) json: String,
     /// Empty is none.
     pub(crate) name: String,
     /// Empty is none.

@@ -179,7 +179,7 @@ fn described(schema: &message::Schema) -> Result<Format<'_>, Unsupported> {
     limits::absent(title, "response_format.name", name)?;
     limits::absent(title, "response_format.description", description)?;
     limits::absent(title, "response_format.strict", schema.strict.as_ref())?;
-    let schema = json_text::borrow(&schema.schema, || "response_format.schema".to_owned())?;
+    let schema = json_text::borrow(&schema.json, || "response_format.schema".to_owned())?;
     Ok(Format { kind: "json_schema", schema })
 }
 

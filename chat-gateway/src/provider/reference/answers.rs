@@ -12,7 +12,7 @@ use crate::{
 type Piece = (&'static str, Endpoint, &'static str, &'static [&'static str]);
 
 pub(super) fn table() -> String {
-    let titles = Endpoint::ALL.map(|endpoint| endpoint.title());
+    let titles = Endpoint::ALL.map(Endpoint::title);
     let head: Vec<&str> = ["event"].into_iter().chain(titles).collect();
     let mut names: Vec<&str> = Vec::new();
     for (name, endpoint, words, piece) in PIECES {

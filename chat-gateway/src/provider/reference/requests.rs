@@ -18,7 +18,7 @@ use crate::{
 const VALUE_CHARS_MAX: usize = 120;
 
 pub(super) fn table() -> String {
-    let titles = Endpoint::ALL.map(|endpoint| endpoint.title());
+    let titles = Endpoint::ALL.map(Endpoint::title);
     let head: Vec<&str> = ["field"].into_iter().chain(titles).collect();
     let rows = rows().into_iter().map(|(name, base, change)| {
         let cells = Endpoint::ALL.map(|endpoint| cell(endpoint, base, &change));
@@ -209,7 +209,7 @@ fn own_tool(endpoint: Endpoint) -> &'static str {
 
 fn schema() -> Schema {
     let schema = r#"{"type":"object"}"#.to_owned();
-    Schema { schema, name: String::new(), description: String::new(), strict: None }
+    Schema { json: schema, name: String::new(), description: String::new(), strict: None }
 }
 
 fn thinks(amount: Option<Amount>, summary: Option<Summary>) -> impl Fn(&mut Chat) {

@@ -122,7 +122,8 @@ fn reasoning(path: &str, part: pb::ReasoningPart) -> Result<Reasoning> {
     if text.is_empty() && signature.is_empty() && redacted_data.is_empty() && id.is_empty() {
         return Err(Invalid::new(path, "must not be empty"));
     }
-    if !redacted_data.is_empty() && !(text.is_empty() && signature.is_empty()) {
+    let says_more = !text.is_empty() || !signature.is_empty();
+    if says_more && !redacted_data.is_empty() {
         return Err(Invalid::new(format!("{path}.redacted_data"), "stands alone: without a text and a signature"));
     }
     Ok(Reasoning { provider, text, signature, redacted_data, id })
@@ -183,9 +184,10 @@ fn document(path: &str, document: pb::DocumentPart) -> Result<Document> {
     };
     let type_path = format!("{path}.media_type");
     let media_type = match source {
-        FileSource::Data(_) => media_type(&type_path, document.media_type)?,
         FileSource::Url(_) | FileSource::FileId(_) if document.media_type.is_empty() => String::new(),
-        FileSource::Url(_) | FileSource::FileId(_) => media_type(&type_path, document.media_type)?,
+        FileSource::Data(_) | FileSource::Url(_) | FileSource::FileId(_) => {
+            media_type(&type_path, document.media_type)?
+        }
     };
     let pb::DocumentPart { title, context, citations, .. } = document;
     Ok(Document { source, media_type, title, context, citations })

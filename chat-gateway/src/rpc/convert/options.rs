@@ -86,7 +86,7 @@ pub(super) fn response_format(format: pb::ResponseFormat) -> Result<ResponseForm
         if !name.is_empty() && !is_schema_name(&name) {
             return Err(Invalid::new("response_format.name", "must be 1 to 64 of A-Z a-z 0-9 _ -"));
         }
-        return Ok(ResponseFormat::Schema(Schema { schema, name, description, strict }));
+        return Ok(ResponseFormat::Schema(Schema { json: schema, name, description, strict }));
     }
     for (field, is_set) in [
         ("schema", !schema.is_empty()),

@@ -231,7 +231,7 @@ fn tools_of_anthropic_go_on_as_they_are() {
 fn the_form_of_the_answer_is_a_schema_or_text() {
     let schema = |name: &str, description: &str, strict| {
         let (name, description) = (name.to_owned(), description.to_owned());
-        ResponseFormat::Schema(Schema { schema: r#"{"type": "object"}"#.to_owned(), name, description, strict })
+        ResponseFormat::Schema(Schema { json: r#"{"type": "object"}"#.to_owned(), name, description, strict })
     };
     let chat = |format| Chat { messages: vec![user("Hi")], response_format: Some(format), ..Chat::default() };
     let expected = json!({ "format": { "type": "json_schema", "schema": { "type": "object" } } });

@@ -107,7 +107,7 @@ fn checked(schema: &Schema) -> Result<&RawValue, Unsupported> {
     limits::absent(who, "response_format.name", said(&schema.name).as_ref())?;
     limits::absent(who, "response_format.description", said(&schema.description).as_ref())?;
     limits::absent(who, "response_format.strict", schema.strict.as_ref())?;
-    json_text::borrow(&schema.schema, || "response_format.schema".to_owned())
+    json_text::borrow(&schema.json, || "response_format.schema".to_owned())
 }
 
 fn thinking_config(told: Told, asked: Thinking) -> Result<Option<ThinkingConfig>, Unsupported> {

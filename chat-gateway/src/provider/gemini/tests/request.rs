@@ -99,7 +99,7 @@ fn the_choice_is_one_of_functions() {
 
 fn schema() -> Schema {
     let schema = r#"{"type": "object"}"#.to_owned();
-    Schema { schema, name: String::new(), description: String::new(), strict: None }
+    Schema { json: schema, name: String::new(), description: String::new(), strict: None }
 }
 
 #[test]

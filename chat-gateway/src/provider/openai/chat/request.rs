@@ -182,7 +182,7 @@ fn format(format: Option<&ResponseFormat>) -> Result<Option<Format<'_>>, Unsuppo
     let json_schema = Shape {
         name: if schema.name.is_empty() { "answer" } else { &schema.name },
         description: &schema.description,
-        schema: json_text::borrow(&schema.schema, || "response_format.schema".to_owned())?,
+        schema: json_text::borrow(&schema.json, || "response_format.schema".to_owned())?,
         strict: schema.strict,
     };
     Ok(Some(Format::JsonSchema { json_schema }))

@@ -197,9 +197,9 @@ fn text(format: &ResponseFormat) -> Result<Text<'_>, Unsupported> {
     let format = match format {
         ResponseFormat::Text => Format::Text,
         ResponseFormat::Json => Format::JsonObject,
-        ResponseFormat::Schema(Schema { schema, name, description, strict }) => Format::JsonSchema {
+        ResponseFormat::Schema(Schema { json, name, description, strict }) => Format::JsonSchema {
             name: if name.is_empty() { "answer" } else { name },
-            schema: json_text::borrow(schema, || "response_format.schema".to_owned())?,
+            schema: json_text::borrow(json, || "response_format.schema".to_owned())?,
             description,
             strict: *strict,
         },

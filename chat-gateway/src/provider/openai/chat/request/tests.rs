@@ -153,7 +153,12 @@ fn answer(form: ResponseFormat) -> Value {
 fn the_answer_has_a_form() {
     let schema = |name: &str, description: &str, strict| {
         let schema = r#"{"type":"object"}"#.to_owned();
-        ResponseFormat::Schema(Schema { schema, name: name.to_owned(), description: description.to_owned(), strict })
+        ResponseFormat::Schema(Schema {
+            json: schema,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            strict,
+        })
     };
     for (form, expected) in [
         (ResponseFormat::Text, Value::Null),

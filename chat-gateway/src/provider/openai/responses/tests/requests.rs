@@ -155,7 +155,7 @@ fn thinking_is_asked_for_in_words() {
 fn the_form_of_the_answer() {
     let schema = |name: &str, description: &str, strict| {
         let (name, description) = (name.to_owned(), description.to_owned());
-        ResponseFormat::Schema(Schema { schema: r#"{"b":1.0,"a":2}"#.to_owned(), name, description, strict })
+        ResponseFormat::Schema(Schema { json: r#"{"b":1.0,"a":2}"#.to_owned(), name, description, strict })
     };
     for (format, expected) in [
         (ResponseFormat::Text, r#"{"type":"text"}"#),
