@@ -66,7 +66,7 @@ pub async fn serve(
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
-    let served = rpc::served(chats, KeyChecks::new(upstream), identities);
+    let served = rpc::served(chats, KeyChecks::new(upstream), identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),
