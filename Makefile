@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|conformance|crash|detection|docs|hardening|layering|linearizable|mutations|openbao|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|conformance|crash|detection|docs|hardening|large_requests|layering|linearizable|models|mutations|openbao|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -47,26 +47,32 @@ impl Chats {
         Self { vault, upstream, uses }
     }
 
-    /// Finds provider and key, sends the chat, and returns once the answer has begun.
+    /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
+    /// of the chat is in memory then.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the provider's connection.
     #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model))]
-    pub(crate) async fn start(&self, ask: &Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
+    pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
+        let Ask { organization, profile, model, chat } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
-        let detected = detect::detect(&ask.model)
-            .map_err(|none| Error::ModelUnknown { model: ask.model.clone(), why: none.reason })?;
+        let detected = match detect::detect(&model) {
+            Ok(detected) => detected,
+            Err(none) => return Err(Error::ModelUnknown { model, why: none.reason }),
+        };
         let provider = detected.provider;
         if !detected.chats {
-            return Err(Error::ModelUnsupported { model: ask.model.clone(), provider });
+            return Err(Error::ModelUnsupported { model, provider });
         }
-        let outbound = provider::outbound(provider, &detected.provider_model, &ask.chat)
+        let outbound = provider::outbound(provider, &detected.provider_model, &chat)
             .map_err(|refused| Error::Unsupported { field: refused.field, problem: refused.problem })?;
-        let key = self.vault.resolve(&ask.organization, ask.profile.as_ref(), provider, deadline).await?;
+        // Files are in the body now; the wait for the provider is long.
+        drop(chat);
+        let key = self.vault.resolve(&organization, profile.as_ref(), provider, deadline).await?;
         let call = self.uses.begin(Called {
-            organization: ask.organization.clone(),
-            profile: ask.profile.clone(),
+            organization,
+            profile,
             provider,
             model: detected.provider_model.clone(),
             api_key_id: key.api_key_id.clone(),

@@ -15,7 +15,7 @@ use service_runtime::{
     token,
 };
 
-use crate::upstream::UpstreamOptions;
+use crate::{rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
 
 /// Streams chat completions from the provider of a model with the key of a profile
 #[derive(Debug, Parser)]
@@ -98,6 +98,12 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     pub listen: SocketAddr,
 
+    /// How many bytes of requests may be in hand at once, those of all callers together. What
+    /// is beyond is refused with OVERLOADED. Requests with files take up to three times as much
+    /// memory until the provider answers
+    #[arg(long, value_name = "BYTES", default_value = "512MiB", value_parser = requests_bytes)]
+    pub requests_bytes_max: usize,
+
     /// Where the key-vault is, and as whom the gateway asks it.
     #[command(flatten)]
     pub vault: VaultOptions,
@@ -113,6 +119,15 @@ pub struct ServeOptions {
     /// What it logs.
     #[command(flatten)]
     pub telemetry: TelemetryOptions,
+}
+
+/// With less, a single large request could shut everyone else out.
+fn requests_bytes(text: &str) -> Result<usize, String> {
+    const LEAST: usize = 2 * REQUEST_BYTES_MAX;
+    match options::bytes(text)? {
+        bytes if bytes < LEAST => Err(format!("must be {LEAST} or more: two of the largest requests")),
+        bytes => Ok(bytes),
+    }
 }
 
 /// Where the key-vault is, and as whom the gateway asks it.

@@ -70,7 +70,7 @@ pub async fn serve(
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
     let models = ModelLists::new(vault.clone(), Arc::clone(&upstream));
-    let served = rpc::served(chats, models, KeyChecks::new(upstream), identities);
+    let served = rpc::served(chats, models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

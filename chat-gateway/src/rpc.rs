@@ -19,11 +19,15 @@ use service_runtime::{
     failure::Failure,
     fields,
     identity::{Identities, Refusal},
+    in_hand::{Held, InHand},
     server::Served,
     telemetry,
 };
 use tokio::{sync::watch, time::Instant};
-use tonic::{Request, Response, Status, async_trait, service::Routes};
+use tonic::{
+    Request, Response, Status, async_trait,
+    service::{LayerExt as _, Routes},
+};
 use tracing::{Span, debug};
 
 use crate::{
@@ -37,7 +41,7 @@ use crate::{
 use admission::admit;
 
 /// The largest request: documents of 20 MiB take a third more in some encodings.
-const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Calls that one connection may have open. Streams last minutes, and a platform's service
 /// has all of its users on one connection.
@@ -56,20 +60,22 @@ enum Error {
     Chat(#[from] chat::Error),
 }
 
-/// The services of a gateway.
+/// The services of a gateway, which together have up to `requests_bytes_max` in hand.
 pub(crate) fn served(
     chats: Chats,
     models: ModelLists,
     checks: KeyChecks,
     identities: Identities<Role>,
+    requests_bytes_max: usize,
 ) -> Served<Role> {
+    let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, failure::overloaded);
     let rpc = Arc::new(Rpc { chats, models, checks });
     let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
         identities,
         refuse: Arc::new(refuse),
-        routes: Routes::new(chat).add_service(key_check),
+        routes: Routes::new(in_hand.named_layer(chat)).add_service(in_hand.named_layer(key_check)),
         services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
@@ -132,7 +138,7 @@ impl Rpc {
         let request = admit(request)?;
         let deadline = deadline(&request);
         let ask = convert::ask(request.into_inner())?;
-        let answer = self.chats.start(&ask, deadline).await?;
+        let answer = self.chats.start(ask, deadline).await?;
         let started = convert::started(answer.started());
         let events = answer.events().map(|event| event.map(convert::event).map_err(|error| status(error.into())));
         let events = Box::pin(stream::once(async { Ok(started) }).chain(events));
@@ -142,8 +148,11 @@ impl Rpc {
     async fn whole(&self, request: Request<ChatRequest>) -> Result<ChatResponse, Error> {
         let request = admit(request)?;
         let deadline = deadline(&request);
+        let held = request.extensions().get::<Held>().cloned();
         let ask: Ask = convert::ask(convert::as_stream(request.into_inner()))?;
-        let answer = self.chats.start(&ask, deadline).await?;
+        let answer = self.chats.start(ask, deadline).await?;
+        // The answer may take minutes, and the request is sent.
+        held.iter().for_each(Held::release);
         let started = answer.started();
         Ok(convert::whole(started, answer.whole().await?))
     }

@@ -80,6 +80,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(problem)
 }
 
+/// Reads a number of bytes as people write it: plain, or with `KiB`, `MiB` or `GiB`.
+///
+/// # Errors
+///
+/// Says how it is written.
+pub fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number, *unit)))
+        .unwrap_or((text, 1));
+    let bytes = number.parse().ok().and_then(|number: usize| number.checked_mul(unit));
+    bytes.ok_or_else(|| "must be a number of bytes, such as 536870912, or one with a unit, such as 512MiB".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Arg;
@@ -126,6 +141,18 @@ mod tests {
         }
         for text in ["", "24", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "999999999999999999d"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_plain_or_with_a_unit() {
+        for (text, count) in
+            [("0", 0), ("536870912", 536_870_912), ("1KiB", 1_024), ("512MiB", 536_870_912), ("2GiB", 2_147_483_648)]
+        {
+            assert_eq!(bytes(text), Ok(count), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5GiB", "1 MiB", "1MB", "99999999999999999GiB"] {
+            assert!(bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -43,6 +43,9 @@ const PENDING_RESETS_MAX: usize = 20;
 /// them without a limit unless told; no peer of ours ever makes one.
 const LOCAL_RESETS_MAX: usize = 1024;
 
+/// A question about health names a service. Everyone may ask, so it must cost next to nothing.
+const HEALTH_REQUEST_BYTES_MAX: usize = 1024;
+
 /// How often an idle connection is asked whether its peer is still there, and how long
 /// the answer may take. Together well below the idle limits of common load balancers.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -180,7 +183,7 @@ pub async fn run<R: Role>(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
-    let mut routes = served.routes.add_service(health_service);
+    let mut routes = served.routes.add_service(health_service.max_decoding_message_size(HEALTH_REQUEST_BYTES_MAX));
     if options.dev || options.reflection {
         // Tools in the field ask for either version of the protocol.
         let reflection =

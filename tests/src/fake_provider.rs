@@ -47,6 +47,9 @@ struct Shared {
     hung_up: watch::Sender<usize>,
     /// Answers of which something was sent.
     begun: watch::Sender<usize>,
+    /// Requests that were received whole.
+    asked: watch::Sender<usize>,
+    holds_back: watch::Sender<bool>,
 }
 
 /// A request that was received.
@@ -171,6 +174,8 @@ impl FakeProvider {
             received: Mutex::default(),
             hung_up: watch::Sender::new(0),
             begun: watch::Sender::new(0),
+            asked: watch::Sender::new(0),
+            holds_back: watch::Sender::new(false),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, server })
@@ -194,6 +199,21 @@ impl FakeProvider {
     /// Answers every request from now on as `choose` says, which sees it first.
     pub fn answers_by(&self, choose: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
         *self.shared.chooses.lock().expect("no panic while answering") = Some(Choice(Box::new(choose)));
+    }
+
+    /// Whether it lets requests wait for their answers, from now on.
+    pub fn holds_back(&self, holds_back: bool) {
+        self.shared.holds_back.send_replace(holds_back);
+    }
+
+    /// Resolves once it has received a whole request for the `count`th time.
+    pub async fn has_received(&self, count: usize) {
+        self.shared.asked.subscribe().wait_for(|asked| *asked >= count).await.expect("the provider runs");
+    }
+
+    /// Forgets all requests so far, for tests whose requests are large.
+    pub fn forgets(&self) {
+        self.shared.received.lock().expect("no panic while answering").clear();
     }
 
     /// All requests so far.
@@ -253,6 +273,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Respo
     let received = Received { method, path, headers: parts.headers, body };
     let chosen = shared.chooses.lock().expect("no panic").as_ref().map(|choice| choice.0(&received));
     shared.received.lock().expect("no panic").push(received);
+    shared.asked.send_modify(|asked| *asked += 1);
+    // It runs as long as this.
+    let _ = shared.holds_back.subscribe().wait_for(|holds_back| !holds_back).await;
     let answer = if let Some(chosen) = chosen {
         chosen
     } else {

@@ -1,7 +1,7 @@
 //! JSON as text: what the caller gave and goes upstream as it is, what is written, and
 //! the objects that come back.
 
-use std::fmt;
+use std::{fmt, io};
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
@@ -18,10 +18,48 @@ pub(super) fn borrow(text: &str, field: impl FnOnce() -> String) -> Result<&RawV
 
 /// Writes a request. Nothing of ours fails to be written; the type says so nowhere.
 pub(super) fn serialize(body: &impl Serialize) -> Result<Vec<u8>, Unsupported> {
-    serde_json::to_vec(body).map_err(|error| Unsupported {
+    to_vec(body).map_err(|error| Unsupported {
         field: String::new(),
         problem: format!("the request has no JSON form: {error}"),
     })
+}
+
+/// Writes JSON into no more memory than it needs. A large one is measured first and then
+/// written: to grow with it would take up to three times its memory.
+pub(super) fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut measured = Measured::default();
+    serde_json::to_writer(&mut measured, value)?;
+    if measured.bytes == measured.written.len() {
+        return Ok(measured.written);
+    }
+    drop(measured.written);
+    let mut written = Vec::with_capacity(measured.bytes);
+    serde_json::to_writer(&mut written, value)?;
+    Ok(written)
+}
+
+/// Counts what is written, and keeps it while it is small.
+#[derive(Default)]
+struct Measured {
+    written: Vec<u8>,
+    bytes: usize,
+}
+
+/// Text of usual conversations is written once.
+const WRITTEN_ONCE_MAX: usize = 256 * 1024;
+
+impl io::Write for Measured {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.bytes += piece.len();
+        if self.bytes <= WRITTEN_ONCE_MAX {
+            self.written.extend_from_slice(piece);
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Reads an object. `None` if it is none or not of this form; serde by itself would also
@@ -142,6 +180,16 @@ mod tests {
         }
         for data in ["[]", "{", r#"{"name":1}"#, r#"{"name":"a"} x"#] {
             assert!(noting::<Outer<'_>>(data.as_bytes(), &[]).is_none(), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_request_takes_no_more_memory_than_it_has_bytes() {
+        for length in [0, 1, WRITTEN_ONCE_MAX - 2, WRITTEN_ONCE_MAX - 1, WRITTEN_ONCE_MAX, 3_000_000] {
+            let text = ["x".repeat(length), String::new()];
+            let written = to_vec(&text).unwrap();
+            assert_eq!(written, format!("[\"{}\",\"\"]", text[0]).into_bytes(), "{length}");
+            assert!(written.len() <= WRITTEN_ONCE_MAX || written.capacity() == written.len(), "{length}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Objects are merged with objects, anything else is replaced, `null` removes: RFC 7396.
 //! What is not touched goes on as the text that it was.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{
@@ -11,7 +11,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use super::Unsupported;
+use super::{Unsupported, json_text};
 
 /// Takes the options that are headers out of `options`. Each is a word, or a list of words
 /// that join those which the header has already.
@@ -65,8 +65,7 @@ pub(super) fn merge(body: &[u8], options: &Map<String, Value>, fixed: &[&str]) -
         problem: format!("cannot be merged: {error}"),
     };
     let body = std::str::from_utf8(body).unwrap_or_default();
-    let merged = patched(Some(body), options).map_err(failed)?;
-    Ok(Box::<str>::from(merged).into_string().into_bytes())
+    patched(Some(body), options).map_err(failed)
 }
 
 /// Whether anything stands at `path`. A parent that is replaced by something else than an
@@ -81,21 +80,27 @@ fn is_set(options: &Map<String, Value>, path: &str) -> bool {
 }
 
 /// `target` with the changes of `patch`. A target that is no object is replaced.
-fn patched(target: Option<&str>, patch: &Map<String, Value>) -> serde_json::Result<Box<RawValue>> {
+fn patched(target: Option<&str>, patch: &Map<String, Value>) -> serde_json::Result<Vec<u8>> {
     let target = target.filter(|target| target.trim_start().starts_with('{')).unwrap_or("{}");
-    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(target)?;
+    // What stays may be a file of many megabytes, and is not copied but into the result.
+    let kept: BTreeMap<String, &RawValue> = serde_json::from_str(target)?;
+    let mut fields: BTreeMap<String, Cow<'_, RawValue>> =
+        kept.into_iter().map(|(name, field)| (name, Cow::Borrowed(field))).collect();
     for (name, change) in patch {
         let new = match change {
             Value::Null => {
                 fields.remove(name);
                 continue;
             }
-            Value::Object(inner) => patched(fields.get(name).map(|field| field.get()), inner)?,
+            Value::Object(inner) => {
+                let target = fields.get(name).map(|field| field.get());
+                serde_json::from_slice(&patched(target, inner)?)?
+            }
             Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => to_raw_value(change)?,
         };
-        fields.insert(name.clone(), new);
+        fields.insert(name.clone(), Cow::Owned(new));
     }
-    to_raw_value(&fields)
+    json_text::to_vec(&fields)
 }
 
 #[cfg(test)]

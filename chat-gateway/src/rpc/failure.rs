@@ -108,6 +108,17 @@ pub(super) fn too_large() -> Failure {
         .with("limit", REQUEST_BYTES_MAX)
 }
 
+/// How long a caller should wait for requests of others to be sent.
+const OVERLOADED_RETRY: Duration = Duration::from_secs(1);
+
+/// The failure of a request that is one too many.
+pub(super) fn overloaded(limit: usize) -> Failure {
+    failure(Code::ResourceExhausted, Reason::Overloaded)
+        .says(format!("The gateway has requests of {limit} bytes in hand, as many as it may. Try again."))
+        .with("limit", limit)
+        .retry_after(OVERLOADED_RETRY)
+}
+
 fn of_key(error: KeyError) -> Failure {
     match error {
         KeyError::NotConfigured { provider, forbidden, says } => {
