@@ -56,9 +56,9 @@ deny: ## Licences, sources, duplicate and banned crates
 proto: ## Lint the contract, its form too, and compare it with its baseline
 	@$(call need,buf,npm install --global @bufbuild/buf@1.75.0); buf lint proto && buf format proto --diff --exit-code && buf breaking proto --against proto/baseline.binpb
 
-generate: ## Write the code of the contract and the schemas of the policies anew
+generate: ## Write the code of the contract, the schemas of the policies and docs/providers.md anew
 	GENERATE=1 cargo test --locked -p proto --test generated committed
-	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib the_committed_schema
+	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib -- the_committed_schema the_document_says
 
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb

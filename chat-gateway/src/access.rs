@@ -213,6 +213,7 @@ mod tests {
     use service_runtime::policy::{Policy, Role as _};
 
     use super::*;
+    use crate::committed;
 
     fn roles(json: &str) -> Vec<Role> {
         serde_json::from_str(json).expect("roles")
@@ -222,18 +223,9 @@ mod tests {
         Chat { organization, profile, model: Some(model) }
     }
 
-    /// Set by `make generate`: write what this test otherwise compares.
-    const WRITE: &str = "GENERATE";
-
     #[test]
     fn the_committed_schema_is_that_of_the_policy() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/policy.schema.json");
-        let schema = Policy::<Role>::schema().expect("a schema");
-        #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
-        if std::env::var_os(WRITE).is_some() {
-            std::fs::write(path, &schema).expect("the schema is written");
-        }
-        assert!(std::fs::read_to_string(path).expect("a schema") == schema, "{path} is old: run `make generate`");
+        committed::is_made_by("policy.schema.json", |_| Policy::<Role>::schema().expect("a schema"));
     }
 
     #[test]

@@ -20,6 +20,8 @@
 mod access;
 mod chat;
 mod cli;
+#[cfg(test)]
+mod committed;
 mod config;
 mod detect;
 mod doctor;

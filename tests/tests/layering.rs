@@ -20,6 +20,8 @@ const RULES: &[(&str, &[&str])] = &[
     ("chat-gateway/src/chat.rs", &["tonic::", "reqwest", "proto::", "std::env"]),
     ("chat-gateway/src/chat", &["tonic::", "reqwest", "proto::", "std::env"]),
     ("chat-gateway/src/key_check.rs", &["tonic::", "reqwest", "proto::", "std::env"]),
+    ("chat-gateway/src/model_list.rs", &["tonic::", "reqwest", "proto::", "std::env"]),
+    ("chat-gateway/src/model_list", &["tonic::", "reqwest", "proto::", "std::env"]),
     ("chat-gateway/src/message.rs", &["tonic::", "reqwest", "proto::", "tracing"]),
     ("chat-gateway/src/detect.rs", &["tonic::", "reqwest", "proto::", "async ", "tracing"]),
     ("chat-gateway/src/sse.rs", &["tonic::", "reqwest", "proto::", "async ", "crate::"]),

@@ -7,26 +7,20 @@ mod answers;
 mod finish;
 mod requests;
 
-use std::{fmt::Write as _, fs};
+use std::fmt::Write as _;
 
 use super::NewDecoder;
-use crate::message::{Chat, OpenAiApi, Provider};
-
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/providers.md");
+use crate::{
+    committed,
+    message::{Chat, Message, OpenAiApi, Provider, UserPart},
+};
 
 #[test]
 fn the_document_says_what_the_code_does() {
-    let committed = fs::read_to_string(DOCUMENT).expect("the document");
-    let mut document = committed.clone();
-    for (name, table) in [("requests", requests::table()), ("answers", answers::table()), ("finish", finish::table())] {
-        document = with_block(&document, name, &table);
-    }
-    #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
-    if std::env::var_os("GENERATE").is_some() {
-        fs::write(DOCUMENT, &document).expect("it can be written");
-        return;
-    }
-    assert!(committed == document, "docs/providers.md is old: run `make generate`");
+    committed::is_made_by("../docs/providers.md", |document| {
+        let tables = [("requests", requests::table()), ("answers", answers::table()), ("finish", finish::table())];
+        tables.iter().fold(document.to_owned(), |document, (name, table)| with_block(&document, name, table))
+    });
 }
 
 /// The document with what stands between the marks of a table replaced.
@@ -84,8 +78,7 @@ impl Endpoint {
     }
 
     fn decoder(self) -> NewDecoder {
-        let messages =
-            vec![crate::message::Message::User(vec![crate::message::UserPart::Text("Hi".to_owned()).into()])];
+        let messages = vec![Message::User(vec![UserPart::Text("Hi".to_owned()).into()])];
         let chat = Chat { messages, openai_api: self.api(), ..Chat::default() };
         super::outbound(self.provider(), self.models()[0], &chat).expect("a plain chat").decoder
     }
