@@ -70,6 +70,19 @@ async fn a_key_of_one_profile_as_in_the_readme_is_used_for_it_alone() {
 }
 
 #[tokio::test]
+async fn the_models_of_the_readme_are_listed() {
+    let mut system = System::start().await;
+    let list = r#"{"data":[{"type":"model","id":"claude-sonnet-4-5","display_name":"Claude Sonnet 4.5"}],"has_more":false}"#;
+    system.provider.always_answers(Answer::json(200, list));
+    store_default(&mut system, KEY).await;
+
+    let shown = run(&system, "models").await;
+
+    assert!(shown.contains("claude-sonnet-4-5") && shown.contains("Claude Sonnet 4.5"), "{shown}");
+    assert!(shown.contains("openai") && shown.contains("no"), "providers without a key are named: {shown}");
+}
+
+#[tokio::test]
 async fn the_contract_of_the_readme_is_called_through_reflection() {
     if !succeeds("buf", &["--version"]).await {
         return skip_without("buf");

@@ -65,7 +65,8 @@ pub struct StreamChatRequest {
     #[prost(message, optional, tag = "18")]
     pub reasoning: ::core::option::Option<Reasoning>,
     /// Labels of the request for the provider's own records: at most 16, keys of 64 and values
-    /// of 512 characters at most. Anthropic has only `user_id`; not available for Gemini.
+    /// of 512 characters at most. Anthropic has only `user_id`; not available for Gemini. Chat
+    /// Completions takes labels only of answers that OpenAI keeps, so it is told to keep this one.
     #[prost(map = "string, string", tag = "19")]
     pub metadata: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -73,7 +74,8 @@ pub struct StreamChatRequest {
     >,
     /// What the provider has beyond this contract: merged into the body of the request to it,
     /// objects with objects, anything else replaced; `null` removes. Cannot touch the model, the
-    /// streaming, or the number of answers.
+    /// streaming, or the number of answers. `anthropic_beta`, a word or a list of words, goes into
+    /// the header `anthropic-beta`.
     #[prost(message, optional, tag = "20")]
     pub provider_options: ::core::option::Option<::prost_types::Struct>,
     /// Lets the provider cache the request up to its last block that can be. Anthropic only;
@@ -494,11 +496,11 @@ pub mod image_part {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DocumentPart {
     /// The media type: `application/pdf` everywhere, `text/plain` for Anthropic and Gemini, what
-    /// else Gemini reads for Gemini.
+    /// else Gemini and Responses read for these.
     #[prost(string, tag = "4")]
     pub media_type: ::prost::alloc::string::String,
-    /// Its name. OpenAI asks for one: `document.pdf` is sent if it is empty. Not available for
-    /// Gemini.
+    /// Its name. OpenAI asks for one, and `document.pdf` is sent if that of a PDF is empty. Not
+    /// available for Gemini.
     #[prost(string, tag = "5")]
     pub title: ::prost::alloc::string::String,
     /// What the model should know of it, without citing it. Anthropic only.
