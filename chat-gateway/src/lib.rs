@@ -35,6 +35,9 @@ mod upstream;
 mod usage;
 mod vault_client;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::sync::Arc;
 
 use service_runtime::server;

@@ -14,6 +14,8 @@ mod options;
 #[cfg(test)]
 mod reference;
 mod rejection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod robustness;
 mod tool_calls;
 #[cfg(test)]
 mod transcript;
@@ -181,11 +183,13 @@ impl Output {
         self.committed |= self.events.len() > HELD_EVENTS_MAX;
     }
 
-    /// Replaces the usage, and reports it if it changed. Does not commit.
+    /// Replaces the usage, and reports it if it changed. Does not commit, as
+    /// [`Output::pass_on`].
     pub(crate) fn report_usage(&mut self, usage: Usage) {
         if self.usage != Some(usage) {
             self.usage = Some(usage);
             self.events.push_back(Event::Usage(usage));
+            self.committed |= self.events.len() > HELD_EVENTS_MAX;
         }
     }
 }

@@ -99,6 +99,12 @@ impl Reader {
         Ok(last.map(|event| self.lend(event)))
     }
 
+    /// How much is held.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.buffer.len() + self.joined.len()
+    }
+
     /// Moves what is still needed to the front. At most what the last chunk brought is
     /// moved, so all moves together cost no more than the body is long.
     fn forget_what_was_read(&mut self) {

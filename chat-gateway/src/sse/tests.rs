@@ -13,7 +13,7 @@ fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Result
         if let Err(error) = drain(&mut reader, &mut events) {
             return (events, Err(error));
         }
-        let held = reader.buffer.len() + reader.joined.len();
+        let held = reader.held_bytes();
         assert!(held <= 3 * LIMIT + chunk.len() + 16, "holds {held} bytes");
     }
     reader.finish();
