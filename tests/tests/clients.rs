@@ -72,7 +72,8 @@ async fn a_key_of_one_profile_as_in_the_readme_is_used_for_it_alone() {
 #[tokio::test]
 async fn the_models_of_the_readme_are_listed() {
     let mut system = System::start().await;
-    let list = r#"{"data":[{"type":"model","id":"claude-sonnet-4-5","display_name":"Claude Sonnet 4.5"}],"has_more":false}"#;
+    let list =
+        r#"{"data":[{"type":"model","id":"claude-sonnet-4-5","display_name":"Claude Sonnet 4.5"}],"has_more":false}"#;
     system.provider.always_answers(Answer::json(200, list));
     store_default(&mut system, KEY).await;
 
