@@ -19,7 +19,7 @@ use service_runtime::{
     failure::Failure,
     fields,
     identity::{Identities, Refusal},
-    in_hand::{Held, InHand},
+    in_hand::{Held, InHand, Refusals},
     server::Served,
     telemetry,
 };
@@ -68,7 +68,8 @@ pub(crate) fn served(
     identities: Identities<Role>,
     requests_bytes_max: usize,
 ) -> Served<Role> {
-    let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, failure::overloaded);
+    let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
+    let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, refusals);
     let rpc = Arc::new(Rpc { chats, models, checks });
     let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);

@@ -7,7 +7,8 @@
 //! A message counts with the length that it announces, from its first bytes on: that much
 //! memory is set aside for it before the rest arrives. It is held until the handler has its
 //! answer or the caller has left, or until the handler says that it needs the request no
-//! more ([`Held::release`]).
+//! more ([`Held::release`]). A caller that stops sending would hold it for ever, so a request
+//! must arrive in time.
 //!
 //! Odd: a layer around single services, not around the server. Health is asked by whoever
 //! decides where requests go, and must answer when there is no room.
@@ -20,11 +21,13 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::Map};
 use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::warn;
@@ -35,21 +38,33 @@ use crate::failure::Failure;
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
 const PREFIX_BYTES: usize = 5;
 
+/// How long a request may take to arrive. 32 MiB come in that time over 2 Mbit/s.
+const ARRIVAL_MAX: Duration = Duration::from_mins(2);
+
 /// How much may be in hand, and how much is. Clones count together.
 #[derive(Clone)]
 pub struct InHand {
     room: Arc<Room>,
     /// A longer message is refused by whoever reads it, and sets nothing aside.
     message_bytes_max: usize,
-    refusal: fn(usize) -> Failure,
+    arrival_max: Duration,
+    refusals: Refusals,
+}
+
+/// What is said to the caller of a request that is not taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusals {
+    /// There is no room for it: the argument is how many bytes there is room for.
+    pub no_room: fn(usize) -> Failure,
+    /// It did not arrive in the time of the argument.
+    pub late: fn(Duration) -> Failure,
 }
 
 impl InHand {
     /// Room for `bytes_max` bytes of requests, whose messages have up to `message_bytes_max`.
-    /// `refusal` makes a failure of the first.
-    pub fn new(bytes_max: usize, message_bytes_max: usize, refusal: fn(usize) -> Failure) -> Self {
+    pub fn new(bytes_max: usize, message_bytes_max: usize, refusals: Refusals) -> Self {
         let room = Arc::new(Room { bytes_max, bytes: AtomicUsize::new(0) });
-        Self { room, message_bytes_max, refusal }
+        Self { room, message_bytes_max, arrival_max: ARRIVAL_MAX, refusals }
     }
 }
 
@@ -157,7 +172,8 @@ where
         let held = Held::nothing_of(&self.in_hand.room);
         let mut request = request.map(|body| {
             let prefix = Prefix { bytes: [0; PREFIX_BYTES], read: 0 };
-            Body::new(Counted { body, in_hand: self.in_hand.clone(), held: held.clone(), arrived: 0, prefix })
+            let late = Box::pin(sleep(self.in_hand.arrival_max));
+            Body::new(Counted { body, in_hand: self.in_hand.clone(), held: held.clone(), arrived: 0, prefix, late })
         });
         request.extensions_mut().insert(held.clone());
         self.inner.call(request).map(Box::new(move |ended| {
@@ -174,6 +190,7 @@ struct Counted {
     held: Held,
     arrived: usize,
     prefix: Prefix,
+    late: Pin<Box<Sleep>>,
 }
 
 /// The beginning of the first message. A call of ours has one.
@@ -206,7 +223,7 @@ impl Counted {
         }
         let bytes_max = self.in_hand.room.bytes_max;
         warn!(bytes_max, "a request is refused: as many bytes of others are in hand as may be");
-        Err((self.in_hand.refusal)(bytes_max).into())
+        Err((self.in_hand.refusals.no_room)(bytes_max).into())
     }
 }
 
@@ -215,7 +232,11 @@ impl http_body::Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut self.body).poll_frame(cx)?;
+        if polled.is_pending() && self.late.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err((self.in_hand.refusals.late)(self.in_hand.arrival_max).into())));
+        }
+        let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
         if let Some(data) = frame.data_ref() {
             self.count(data)?;
         }

@@ -237,7 +237,8 @@ async fn the_callers_deadline_ends_the_call_with_a_reason() {
     system.add_key(Provider::Anthropic, "sk-ant-default", Links { default: true, profiles: &[] }).await;
     system.provider.always_answers(Said::stream("").ending(End::SilenceBeforeHeaders));
     let mut request = tonic::Request::new(ask("claude-sonnet-4-5", None, "Hi"));
-    request.set_timeout(Duration::from_secs(1));
+    // The header alone: this client's own timer would race the answer on a busy machine.
+    request.metadata_mut().insert("grpc-timeout", "1S".parse().expect("a header"));
 
     let answer = Answer::read(system.chat.stream_chat(request).await).await;
 

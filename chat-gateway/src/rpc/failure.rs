@@ -119,6 +119,12 @@ pub(super) fn overloaded(limit: usize) -> Failure {
         .retry_after(OVERLOADED_RETRY)
 }
 
+/// The failure of a request that does not arrive.
+pub(super) fn late(limit: Duration) -> Failure {
+    failure(Code::DeadlineExceeded, Reason::TotalTimeout)
+        .says(format!("The request did not arrive within {} s. Send it without pauses.", limit.as_secs()))
+}
+
 fn of_key(error: KeyError) -> Failure {
     match error {
         KeyError::NotConfigured { provider, forbidden, says } => {

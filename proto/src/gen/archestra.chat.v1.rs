@@ -1328,7 +1328,7 @@ pub enum ErrorReason {
     /// DEADLINE_EXCEEDED. The provider fell silent.
     IdleTimeout = 22,
     /// DEADLINE_EXCEEDED. The answer took longer than the gateway or the caller's
-    /// deadline allows.
+    /// deadline allows, or the request did not arrive within two minutes.
     TotalTimeout = 23,
     /// RESOURCE_EXHAUSTED. The answer is larger than `Chat` can return; use `StreamChat`.
     AnswerTooLarge = 24,

@@ -11,9 +11,9 @@ const ROOM: usize = 1_000;
 const MESSAGE_MAX: usize = 600;
 
 fn in_hand() -> InHand {
-    InHand::new(ROOM, MESSAGE_MAX, |limit| {
-        Failure::new(Code::ResourceExhausted, "test.archestra", "OVERLOADED").with("limit", limit)
-    })
+    let no_room = |limit| Failure::new(Code::ResourceExhausted, "test.archestra", "OVERLOADED").with("limit", limit);
+    let late = |_| Failure::new(Code::DeadlineExceeded, "test.archestra", "LATE");
+    InHand::new(ROOM, MESSAGE_MAX, Refusals { no_room, late })
 }
 
 /// A message of so many bytes with its prefix, of which so many arrive, in frames of so many.
@@ -65,6 +65,14 @@ async fn a_message_counts_as_it_is_announced_and_is_given_back_when_its_caller_l
         drop(call);
         assert_eq!(held(&in_hand), 0);
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_sending_holds_nothing_for_ever() {
+    let in_hand = InHand { arrival_max: Duration::from_millis(20), ..in_hand() };
+    let refused = service(&in_hand).call(http::Request::new(body(500, 300, 100))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::DeadlineExceeded);
+    assert_eq!(held(&in_hand), 0);
 }
 
 #[tokio::test]
