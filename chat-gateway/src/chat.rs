@@ -156,7 +156,7 @@ impl Answer {
                 gen_ai.request.model = %self.attempt.model,
                 keyvault.key.id = %self.attempt.api_key_id,
                 keyvault.resolution.source = self.attempt.source.name(),
-                gen_ai.response.finish_reason = %finish.provider_reason,
+                finish_reason = ?finish.reason,
                 "chat answered"
             );
         }

@@ -150,6 +150,9 @@ pub(crate) trait Decoder: Send {
 /// How many events are held back while a provider has produced no output.
 const HELD_EVENTS_MAX: usize = 256;
 
+/// And how much of what a provider said.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
+
 /// What a decoder has read.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
@@ -166,6 +169,8 @@ pub(crate) struct Output {
     pub(crate) model: Option<String>,
     /// The provider's id of the answer, for providers without a request id header.
     pub(crate) response_id: Option<String>,
+    /// What was passed on before the answer was committed.
+    held_bytes: usize,
 }
 
 impl Output {
@@ -179,17 +184,19 @@ impl Output {
     /// much of it waits that it must be relayed.
     pub(crate) fn pass_on(&mut self, kind: impl Into<String>, json: impl Into<String>) {
         let (kind, json) = (kind.into(), json.into());
+        self.held_bytes = self.held_bytes.saturating_add(kind.len() + json.len());
         self.events.push_back(Event::Provider(ProviderEvent { kind, json, replayable: false }));
-        self.committed |= self.events.len() > HELD_EVENTS_MAX;
+        self.committed |= self.events.len() > HELD_EVENTS_MAX || self.held_bytes > HELD_BYTES_MAX;
     }
 
-    /// Replaces the usage, and reports it if it changed. Does not commit, as
-    /// [`Output::pass_on`].
+    /// Replaces the usage, and reports it if it changed. Does not commit.
     pub(crate) fn report_usage(&mut self, usage: Usage) {
         if self.usage != Some(usage) {
             self.usage = Some(usage);
-            self.events.push_back(Event::Usage(usage));
-            self.committed |= self.events.len() > HELD_EVENTS_MAX;
+            match self.events.back_mut() {
+                Some(Event::Usage(before)) => *before = usage,
+                _ => self.events.push_back(Event::Usage(usage)),
+            }
         }
     }
 }

@@ -214,7 +214,7 @@ impl Upstream {
             .send(outbound, key, deadline.min(first_output), &mut call)
             .await
             .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
-        let request_id = request_id(provider, response.headers());
+        let request_id = Scrubber::new(key).text(&request_id(provider, response.headers()));
         let failed = |fault| (fault, request_id.clone());
         let status = response.status();
         let is_stream = status.is_success() && is_event_stream(response.headers());
@@ -417,7 +417,8 @@ async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &Key
         let rejection = provider.classify(status.as_u16(), &headers, &body);
         return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };
     }
-    Fault::NotAStream { status: status.as_u16(), content_type: content_type(&headers) }
+    let content_type = Scrubber::new(key).text(&content_type(&headers));
+    Fault::NotAStream { status: status.as_u16(), content_type }
 }
 
 fn content_type(headers: &HeaderMap) -> String {

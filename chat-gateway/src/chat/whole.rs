@@ -49,6 +49,9 @@ pub(super) struct Draft {
     bytes: usize,
 }
 
+/// What a piece takes beside its texts, about.
+const PIECE_BYTES: usize = 256;
+
 /// The number of a call that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BegunCall(u32);
@@ -61,6 +64,17 @@ impl Draft {
 
     /// Adds an event. What says nothing of its own is passed over.
     pub(super) fn add(&mut self, event: Event) {
+        let pieces = self.pieces();
+        self.join(event);
+        // Small pieces are mostly their own frame.
+        self.bytes += (self.pieces() - pieces) * PIECE_BYTES;
+    }
+
+    fn pieces(&self) -> usize {
+        self.parts.len() + self.citations.len() + self.events.len()
+    }
+
+    fn join(&mut self, event: Event) {
         match event {
             Event::Text(text) => self.text(&text),
             Event::SignedText { text, signature } => {
@@ -72,11 +86,12 @@ impl Draft {
             Event::ToolCallStarted { index, .. } => self.parts.push(Err(BegunCall(index))),
             Event::ToolCallFinished(call) => self.call(call),
             Event::Citation(citation) => {
-                self.bytes += citation.json.len() + citation.cited_text.len();
+                let Citation { cited_text, title, url, json, .. } = &citation;
+                self.bytes += cited_text.len() + title.len() + url.len() + json.len();
                 self.citations.push(citation);
             }
             Event::Provider(event) => {
-                self.bytes += event.json.len();
+                self.bytes += event.kind.len() + event.json.len();
                 if event.replayable {
                     self.parts.push(Ok(AnswerPart::Provider(event)));
                 } else {
@@ -116,14 +131,11 @@ impl Draft {
     }
 
     fn reasoning(&mut self, delta: ReasoningDelta) {
-        self.bytes += delta.text.len() + delta.signature.len() + delta.redacted_data.len();
-        let begun = self.parts.iter_mut().rev().find_map(|part| match part {
-            Ok(AnswerPart::Reasoning(block)) if block.index == delta.index => Some(block),
-            Ok(_) | Err(_) => None,
-        });
-        let Some(block) = begun else {
-            self.parts.push(Ok(AnswerPart::Reasoning(delta)));
-            return;
+        self.bytes += delta.text.len() + delta.signature.len() + delta.redacted_data.len() + delta.id.len();
+        // Deltas of a block come one after the other.
+        let block = match self.parts.last_mut() {
+            Some(Ok(AnswerPart::Reasoning(block))) if block.index == delta.index => block,
+            Some(_) | None => return self.parts.push(Ok(AnswerPart::Reasoning(delta))),
         };
         block.text.push_str(&delta.text);
         for (known, said) in [
@@ -138,7 +150,7 @@ impl Draft {
     }
 
     fn call(&mut self, call: FinishedCall) {
-        self.bytes += call.name.len() + call.arguments.len() + call.signature.len();
+        self.bytes += call.id.len() + call.name.len() + call.arguments.len() + call.signature.len();
         let place = self.parts.iter().rposition(|part| *part == Err(BegunCall(call.index)));
         match place {
             Some(place) => self.parts[place] = Ok(AnswerPart::ToolCall(call)),

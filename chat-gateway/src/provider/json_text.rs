@@ -4,9 +4,12 @@
 use std::{fmt, io};
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_ignored::Path;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::Unsupported;
 
@@ -77,14 +80,18 @@ pub(super) fn noting<'a, T: Deserialize<'a>>(data: &'a [u8], passed_over: &[&str
     let mut json = serde_json::Deserializer::from_slice(data);
     let mut unread: Vec<Vec<String>> = Vec::new();
     let read = serde_ignored::deserialize(&mut json, |path| {
-        if !matches!(&path, Path::Map { key, .. } if passed_over.contains(&key.as_str())) {
+        let is_known = matches!(&path, Path::Map { key, .. } if passed_over.contains(&key.as_str()));
+        if !is_known && unread.len() < UNREAD_MAX {
             unread.push(steps(&path));
         }
     });
     let read: T = read.ok()?;
     json.end().ok()?;
-    Some((read, !unread.is_empty() && any_says_something(data, &unread)))
+    Some((read, unread.iter().any(|steps| says_something(data, steps))))
 }
+
+/// As many fields that nobody reads are looked at. One that says something is enough.
+const UNREAD_MAX: usize = 32;
 
 /// The names and numbers that lead to a place.
 fn steps(path: &Path<'_>) -> Vec<String> {
@@ -101,17 +108,55 @@ fn steps(path: &Path<'_>) -> Vec<String> {
     steps
 }
 
-/// Whether something else than null stands at any of the places.
-fn any_says_something(data: &[u8], places: &[Vec<String>]) -> bool {
-    let whole: Value = serde_json::from_slice(data).unwrap_or_default();
-    places.iter().any(|steps| {
-        let found = steps.iter().try_fold(&whole, |value, step| match value {
-            Value::Array(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => value.get(step),
-        });
-        // What cannot be found again is not lost either.
-        found.is_none_or(|value| !value.is_null())
-    })
+/// Whether something else than null stands at a place. Only the way to it is read.
+fn says_something(data: &[u8], steps: &[String]) -> bool {
+    let found = steps.iter().try_fold(std::str::from_utf8(data).unwrap_or_default(), |json, step| {
+        let found = Step(step).deserialize(&mut serde_json::Deserializer::from_str(json));
+        found.ok().flatten().map(RawValue::get)
+    });
+    // What cannot be found again is not lost either.
+    found.is_none_or(|value| value != "null")
+}
+
+/// Finds what one step leads to, and reads over everything else.
+struct Step<'s>(&'s str);
+
+impl<'de> DeserializeSeed<'de> for Step<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Step<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let index: usize = self.0.parse().map_err(de::Error::custom)?;
+        for _ in 0..index {
+            items.next_element::<IgnoredAny>()?;
+        }
+        let found = items.next_element()?;
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
 }
 
 /// Bytes, written in base64 straight into the body.
@@ -168,6 +213,8 @@ mod tests {
             (r#"{"name":"a","raw":{"anything":[1]},"inner":[{"x":1}]}"#, false),
             (r#"{"name":"a","padding":"xyz"}"#, false),
             (r#"{"name":"a","new":null}"#, false),
+            (r#"{"name":"a","new":null,"inner":[{"x":1,"new":null},{"x":2}]}"#, false),
+            (r#"{"name":"a","new":null,"inner":[{"x":1,"new":null},{"x":2,"new":{}}]}"#, true),
             (r#"{"name":"a","new":0}"#, true),
             (r#"{"name":"a","inner":[{"x":1},{"x":2,"y":{"z":1}}]}"#, true),
         ] {

@@ -224,7 +224,7 @@ pub struct ChatResponse {
     #[prost(message, optional, tag = "1")]
     pub started: ::core::option::Option<Started>,
     /// The answer: its parts in the order in which the model produced them. Ready to be
-    /// appended to `messages` of the next request.
+    /// appended to `messages` of the next request, unless it has no parts or a call that was cut.
     #[prost(message, optional, tag = "2")]
     pub message: ::core::option::Option<Message>,
     /// The model's refusal. Empty if it did not refuse in words.

@@ -1,7 +1,7 @@
 //! The conversation of a request: messages and their parts. Paths of refused fields are
 //! those of the contract: `messages[2].parts[0].image.url`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use proto::{
@@ -12,7 +12,7 @@ use service_runtime::fields::Invalid;
 
 use super::{
     Result,
-    options::{cache_control, json_object, tool_name},
+    options::{cache_control, json_object},
     provider,
 };
 use crate::message::{
@@ -46,7 +46,9 @@ fn one(path: &str, message: pb::Message, calls: &mut Calls) -> Result<Message> {
     match role {
         Role::User => Ok(Message::User(parts(&path, message.parts, user_part)?)),
         Role::Assistant => {
-            Ok(Message::Assistant(parts(&path, message.parts, |path, part| assistant_part(path, part, calls))?))
+            let mut own = HashSet::new();
+            let read = |path: &str, part| assistant_part(path, part, calls, &mut own);
+            Ok(Message::Assistant(parts(&path, message.parts, read)?))
         }
         Role::Tool => Ok(Message::Tool(parts(&path, message.parts, |path, part| tool_part(path, part, calls))?)),
         Role::Unspecified => {
@@ -88,7 +90,8 @@ fn user_part(path: &str, part: Sent) -> Result<UserPart> {
     }
 }
 
-fn assistant_part(path: &str, part: Sent, calls: &mut Calls) -> Result<AssistantPart> {
+/// `own` has the ids of the calls of the same message.
+fn assistant_part(path: &str, part: Sent, calls: &mut Calls, own: &mut HashSet<String>) -> Result<AssistantPart> {
     match part {
         Sent::Text(text) if text.signature.is_empty() => {
             let text = not_empty(&format!("{path}.text.text"), text.text)?;
@@ -99,9 +102,11 @@ fn assistant_part(path: &str, part: Sent, calls: &mut Calls) -> Result<Assistant
         Sent::Refusal(refusal) => Ok(AssistantPart::Refusal(not_empty(&format!("{path}.refusal.text"), refusal.text)?)),
         Sent::ToolCall(call) => {
             let call = tool_call(&format!("{path}.tool_call"), call)?;
-            if calls.insert(call.id.clone(), call.name.clone()).is_some() {
-                return Err(Invalid::new(format!("{path}.tool_call.id"), "is the id of an earlier call too"));
+            if !own.insert(call.id.clone()) {
+                return Err(Invalid::new(format!("{path}.tool_call.id"), "is the id of another call of the message"));
             }
+            // Some servers count their calls anew in each answer: a result is of the latest.
+            calls.insert(call.id.clone(), call.name.clone());
             Ok(AssistantPart::ToolCall(call))
         }
         Sent::Provider(part) => Ok(AssistantPart::Provider(provider_part(&format!("{path}.provider"), part)?)),
@@ -134,8 +139,12 @@ fn tool_call(path: &str, call: pb::ToolCallPart) -> Result<ToolCall> {
         return Err(Invalid::new(format!("{path}.incomplete"), "must be false: leave out calls that were cut off"));
     }
     let id = not_empty(&format!("{path}.id"), call.id)?;
-    let name = tool_name(&format!("{path}.name"), call.name)?;
-    let arguments = if call.arguments.is_empty() { "{}".to_owned() } else { call.arguments };
+    // As a model wrote it, which may call what there is not.
+    let name = not_empty(&format!("{path}.name"), call.name)?;
+    let arguments = match call.arguments.trim() {
+        "" | "null" => "{}".to_owned(),
+        _ => call.arguments,
+    };
     json_object(&format!("{path}.arguments"), &arguments)?;
     Ok(ToolCall { id, name, arguments, signature: call.signature })
 }

@@ -1,7 +1,7 @@
 //! What a request says beside its conversation: tools, the form of the answer, how much
 //! to think, what only one provider has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto::chat::{self as pb, reasoning, response_format::Type, tool_choice::Mode};
 use serde_json::{Map, Number, Value, value::RawValue};
@@ -13,13 +13,19 @@ use crate::message::{
     ToolChoice,
 };
 
+/// Beyond every provider's own limit, which says so itself.
+const TOOLS_MAX: usize = 1024;
+
 /// What OpenAI takes, which has the most.
 const METADATA_MAX: usize = 16;
 const METADATA_KEY_CHARS_MAX: usize = 64;
 const METADATA_VALUE_CHARS_MAX: usize = 512;
 
 pub(super) fn tools(tools: Vec<pb::Tool>) -> Result<Vec<Part<Tool>>> {
-    let mut names = Vec::with_capacity(tools.len());
+    if tools.len() > TOOLS_MAX {
+        return Err(Invalid::new("tools", format_args!("may have {TOOLS_MAX} tools at most")));
+    }
+    let mut names = HashSet::with_capacity(tools.len());
     let one = |(n, tool): (usize, pb::Tool)| {
         let path = format!("tools[{n}]");
         let cache =
@@ -34,12 +40,11 @@ pub(super) fn tools(tools: Vec<pb::Tool>) -> Result<Vec<Part<Tool>>> {
     tools.into_iter().enumerate().map(one).collect()
 }
 
-fn function(path: &str, tool: pb::Tool, names: &mut Vec<String>) -> Result<Function> {
+fn function(path: &str, tool: pb::Tool, names: &mut HashSet<String>) -> Result<Function> {
     let name = tool_name(&format!("{path}.name"), tool.name)?;
-    if names.contains(&name) {
+    if !names.insert(name.clone()) {
         return Err(Invalid::new(format!("{path}.name"), "is the name of another tool too"));
     }
-    names.push(name.clone());
     if !tool.parameters.is_empty() {
         json_object(&format!("{path}.parameters"), &tool.parameters)?;
     }
@@ -212,7 +217,7 @@ fn json_number(number: f64) -> Result<Number> {
     Number::from_f64(number).ok_or_else(|| Invalid::new("provider_options", "must have finite numbers"))
 }
 
-pub(super) fn tool_name(path: &str, name: String) -> Result<String> {
+fn tool_name(path: &str, name: String) -> Result<String> {
     let fits = (1..=128).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if fits { Ok(name) } else { Err(Invalid::new(path, "must be 1 to 128 of A-Z a-z 0-9 _ . -")) }
