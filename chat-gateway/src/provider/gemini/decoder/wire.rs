@@ -92,6 +92,14 @@ pub(super) struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// Whether it adds to the answer. A signature alone is of what came before, and so is
+    /// the end of a call.
+    pub(super) fn has_content(&self) -> bool {
+        self.text.as_ref().is_some_and(|text| !text.is_empty())
+            || self.function_call.as_ref().is_some_and(|call| !call.only_ends())
+            || self.own_kind().is_some()
+    }
+
     /// The kind of a part without a common form, as Gemini's own contract writes it.
     pub(super) fn own_kind(&self) -> Option<&'static str> {
         let kinds = [
@@ -117,6 +125,14 @@ pub(super) struct FunctionCall<'a> {
     pub(super) args: Option<&'a RawValue>,
     pub(super) partial_args: Option<Vec<PartialArg>>,
     pub(super) will_continue: Option<bool>,
+}
+
+impl FunctionCall<'_> {
+    /// Whether it is the closing part of a call that was streamed.
+    fn only_ends(&self) -> bool {
+        let Self { id: _, name, args, partial_args, will_continue } = self;
+        name.is_none() && args.is_none() && partial_args.is_none() && *will_continue != Some(true)
+    }
 }
 
 /// The name of an enum's value, or its number where a proxy has not named it.

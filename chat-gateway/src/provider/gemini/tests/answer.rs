@@ -83,6 +83,30 @@ fn the_last_finish_reason_counts() {
 }
 
 #[test]
+fn a_finish_reason_ends_nothing_that_comes_after_it() {
+    let code = r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"2+2"}}]},"finishReason":"STOP"}]}"#;
+    let open = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"t","willContinue":true}}]},"finishReason":"STOP"}]}"#;
+    for (first, later, is_whole) in [
+        (code, parts(r#"{"text":"The result is 4"}"#), false),
+        (code, parts(r#"{"text":"hm","thought":true}"#), false),
+        (code, parts(r#"{"codeExecutionResult":{"output":"4"}}"#), false),
+        (code, parts(r#"{"brandNewThing":{}}"#), false),
+        (code, parts(r#"{"functionCall":{"name":"t"}}"#), false),
+        (open, parts(r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.a","boolValue":true}]}}"#), false),
+        (open, parts(r#"{"functionCall":{}}"#), true),
+        (code, parts(r#"{"text":""}"#), true),
+        (code, parts(r#"{"text":"","thoughtSignature":"s"}"#), true),
+        (code, candidate(r#""avgLogprobs":-0.5"#), true),
+        (code, r#"{"usageMetadata":{"promptTokenCount":1}}"#.to_owned(), true),
+    ] {
+        let answer = answer(&[first, &later]);
+        assert_eq!((answer.finished, answer.broken), (is_whole, None), "{later}");
+    }
+    let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
+    assert_eq!(answer(&[blocked, &parts(r#"{"text":"x"}"#)]).finish().reason, FinishReason::ContentFilter);
+}
+
+#[test]
 fn the_end_of_the_body_without_a_finish_reason_is_no_end() {
     let empty = r#"{"candidates":[{"content":{},"index":0}],"promptFeedback":{"safetyRatings":[]}}"#;
     for data in [&[][..], &[empty], &[&parts(r#"{"text":"x"}"#)], &[&parts(r#"{"functionCall":{"name":"t"}}"#)]] {
