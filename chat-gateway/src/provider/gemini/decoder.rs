@@ -143,7 +143,7 @@ impl ResponseDecoder {
 
     /// Says whether there are fields that nobody knows.
     fn part(&mut self, json: &RawValue, out: &mut Output) -> Result<bool, Broken> {
-        let (part, has_news): (Part<'_>, bool) = json_text::noting(json.get().as_bytes(), wire::SAYS_NOTHING_IN_PART)
+        let (part, has_news): (Part<'_>, bool) = json_text::noting(json.get().as_bytes(), &[])
             .ok_or(Broken::Malformed("a part of the answer has another form"))?;
         let own_kind = part.own_kind();
         if has_news || part.has_content() {

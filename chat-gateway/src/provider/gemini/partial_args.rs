@@ -26,6 +26,7 @@ pub(super) struct PartialArg {
     // Its value is a null, or the name of one.
     #[serde(default, deserialize_with = "present")]
     null_value: bool,
+    will_continue: Option<bool>,
 }
 
 /// True for whatever value. It is read: what is ignored counts as a field that nobody knows.
@@ -76,6 +77,11 @@ impl PartialArg {
     /// How much of memory the piece can come to hold.
     pub(super) fn bytes(&self) -> usize {
         self.json_path.len() + self.string_value.as_ref().map_or(0, String::len)
+    }
+
+    /// Whether more of its text is to come.
+    pub(super) fn is_part(&self) -> bool {
+        self.will_continue == Some(true)
     }
 
     fn value(self) -> Option<Value> {

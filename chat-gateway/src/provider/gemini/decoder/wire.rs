@@ -11,9 +11,6 @@ use super::super::partial_args::PartialArg;
 /// Fields of an event that tell nothing, or nothing that is not told elsewhere.
 pub(super) const SAYS_NOTHING: &[&str] = &["createTime", "role", "tokenCount"];
 
-/// In a part. Whether more of a value comes is seen when it comes.
-pub(super) const SAYS_NOTHING_IN_PART: &[&str] = &["willContinue"];
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Chunk<'a> {

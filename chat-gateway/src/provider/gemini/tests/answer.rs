@@ -213,14 +213,17 @@ fn streamed_arguments_join_up_to_the_closing_part() {
     let cut = answer(&[&begin, &piece, &end("\"MAX_TOKENS\"")]);
     assert_eq!(lines(&cut), [r#"0 call-gateway-seed-0 t {"a":[{"b":"x"}] !"#]);
     assert_eq!(cut.finish().reason, FinishReason::Length);
+    for next in [&end("\"STOP\""), &begin, &close, &parts(r#"{"functionCall":{"name":"u"}}"#)] {
+        let cut = answer(&[&begin, &piece, &pause, next, &end("\"STOP\"")]);
+        assert_eq!(lines(&cut)[0], r#"0 call-gateway-seed-0 t {"a":[{"b":"x"}] !"#, "{next}");
+    }
 }
 
 #[test]
 fn a_streamed_call_that_a_filter_cuts_is_incomplete() {
     let begin = parts(r#"{"functionCall":{"name":"t","willContinue":true}}"#);
-    let piece = parts(
-        r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.path","stringValue":"/tmp","willContinue":true}],"willContinue":true}}"#,
-    );
+    let piece =
+        parts(r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.path","stringValue":"/tmp"}],"willContinue":true}}"#);
     let end = |reason: &str| format!(r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#);
     let incomplete = |reason: &str| answer(&[&begin, &piece, &end(reason)]).calls()[0].incomplete;
     assert!(incomplete("SAFETY") && incomplete("MAX_TOKENS"));
