@@ -109,10 +109,10 @@ impl Calls {
 impl OpenCall {
     fn add(&mut self, piece: PartialArg) -> Result<(), Broken> {
         self.in_value = piece.is_part();
-        self.bytes += piece.bytes();
+        self.bytes += self.arguments.add(piece)?;
         if self.bytes > OPEN_BYTES_MAX {
             return Err(Broken::Malformed("the arguments of a tool call are too large"));
         }
-        self.arguments.add(piece)
+        Ok(())
     }
 }

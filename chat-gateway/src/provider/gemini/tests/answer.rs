@@ -231,6 +231,18 @@ fn a_streamed_call_that_a_filter_cuts_is_incomplete() {
 }
 
 #[test]
+fn a_call_cannot_be_made_to_grow_without_end() {
+    let (mut reader, mut out) = (decoder("seed"), Output::default());
+    reader.event(parts(r#"{"functionCall":{"name":"t","willContinue":true}}"#).as_bytes(), &mut out).unwrap();
+    let piece = |at: usize| format!(r#"{{"jsonPath":"$.{at}{}","boolValue":true}}"#, ".a".repeat(60));
+    let broken = (0..1000).find_map(|at| {
+        let call = format!(r#"{{"functionCall":{{"partialArgs":[{}],"willContinue":true}}}}"#, piece(at));
+        reader.event(parts(&call).as_bytes(), &mut out).err()
+    });
+    assert_eq!(broken, Some(Broken::Malformed("the arguments of a tool call are too large")));
+}
+
+#[test]
 fn what_must_not_be_is_malformed() {
     for data in [
         "{",
