@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{bounded::ITEMS_MAX, *};
 use crate::{
     message::{Event, FinishReason, ReasoningDelta},
     provider::{
@@ -240,6 +240,28 @@ fn a_call_cannot_be_made_to_grow_without_end() {
         reader.event(parts(&call).as_bytes(), &mut out).err()
     });
     assert_eq!(broken, Some(Broken::Malformed("the arguments of a tool call are too large")));
+}
+
+#[test]
+fn an_event_has_only_so_many_parts() {
+    let read = |data: String| decoder("seed").event(data.as_bytes(), &mut Output::default());
+    let list = |item: &str, count: usize| vec![item; count].join(",");
+    let candidates = |count| format!(r#"{{"candidates":[{}]}}"#, list("{}", count));
+    let values = |count| {
+        let values = list(r#"{"jsonPath":"$.a","boolValue":true}"#, count);
+        parts(&format!(r#"{{"functionCall":{{"name":"t","partialArgs":[{values}]}}}}"#))
+    };
+    for (made, with_one_more) in [
+        (parts(&list(r#"{"text":"a"}"#, ITEMS_MAX)), parts(&list(r#"{"text":"a"}"#, ITEMS_MAX + 1))),
+        (candidates(ITEMS_MAX), candidates(ITEMS_MAX + 1)),
+        (values(ITEMS_MAX), values(ITEMS_MAX + 1)),
+    ] {
+        assert_eq!(read(made), Ok(()));
+        assert!(matches!(read(with_one_more), Err(Broken::Malformed(_))));
+    }
+    for none in ["null", "[]"] {
+        assert_eq!(read(format!(r#"{{"candidates":{none}}}"#)), Ok(()));
+    }
 }
 
 #[test]
