@@ -41,6 +41,34 @@ fn the_last_count_counts() {
 }
 
 #[test]
+fn a_count_that_cannot_be_read_is_not_known() {
+    let known = [Some(12), Some(4), None, Some(8), Some(3), Some(20)];
+    let without = |places: &[usize]| {
+        let mut counts = known;
+        places.iter().for_each(|place| counts[*place] = None);
+        usage(counts)
+    };
+    for (name, right, unknown) in [
+        ("promptTokenCount", 10, &[0][..]),
+        ("toolUsePromptTokenCount", 2, &[0]),
+        ("cachedContentTokenCount", 4, &[1]),
+        ("candidatesTokenCount", 5, &[3]),
+        ("thoughtsTokenCount", 3, &[3, 4]),
+        ("totalTokenCount", 20, &[5]),
+    ] {
+        let counts = r#"{"promptTokenCount":10,"cachedContentTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":3,"toolUsePromptTokenCount":2,"totalTokenCount":20}"#;
+        for wrong in ["-1", "1.5", "\"7\"", "[]", "18446744073709551616"] {
+            let counts = counts.replace(&format!("\"{name}\":{right}"), &format!("\"{name}\":{wrong}"));
+            let answer = answer(&[&format!(r#"{{"usageMetadata":{counts}}}"#), &end("\"STOP\"")]);
+            let finish = answer.finish();
+            assert_eq!((finish.usage, finish.provider_usage.as_str()), (Some(without(unknown)), counts.as_str()));
+        }
+    }
+    let unread = r#"{"usageMetadata":{"promptTokenCount":"x","totalTokenCount":null}}"#;
+    assert_eq!(answer(&[unread, &end("\"STOP\"")]).finish().usage, None);
+}
+
+#[test]
 fn each_finish_reason_has_its_meaning() {
     use FinishReason as Reason;
     for (word, reason) in [
