@@ -142,6 +142,11 @@ fn each_version_is_told_how_much_to_think() {
         ("gemini-2.0-flash", None, None, Ok(Value::Null)),
         ("gemini-2.0-flash", effort(Effort::Low), None, Err("reasoning")),
         ("gemini-2.0-flash", None, Some(Summary::Auto), Err("reasoning")),
+        ("gemini-2.0-flash", effort(Effort::None), None, Ok(Value::Null)),
+        ("gemini-2.0-flash", None, Some(Summary::None), Ok(Value::Null)),
+        ("gemini-2.0-flash", effort(Effort::None), Some(Summary::None), Ok(Value::Null)),
+        ("gemini-2.0-flash", effort(Effort::None), Some(Summary::Auto), Err("reasoning")),
+        ("gemini-2.0-flash", tokens, Some(Summary::None), Err("reasoning")),
         ("gemini-2.5-flash", effort(Effort::None), None, Ok(json!({ "thinkingBudget": 0 }))),
         ("gemini-2.5-flash", effort(Effort::Low), None, Err("reasoning.effort")),
         (
