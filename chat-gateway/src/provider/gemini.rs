@@ -5,6 +5,7 @@
 //! often has no id, so that its result is matched by name and order; any part may be
 //! signed and goes back as it was then; a bad key is a 400.
 
+mod bounded;
 mod decoder;
 mod errors;
 mod model_list;
@@ -35,7 +36,8 @@ impl Provider for Gemini {
         Some((HeaderName::from_static("x-goog-api-key"), value))
     }
 
-    // Gemini reads both ways of writing a name.
+    // Gemini reads both ways of writing a name. Routing, which Vertex AI has, lets another
+    // model answer.
     fn fixed_options(&self) -> &'static [&'static str] {
         &[
             "model",
@@ -43,6 +45,10 @@ impl Provider for Gemini {
             "generationConfig.candidate_count",
             "generation_config.candidateCount",
             "generation_config.candidate_count",
+            "generationConfig.routingConfig",
+            "generationConfig.routing_config",
+            "generation_config.routingConfig",
+            "generation_config.routing_config",
         ]
     }
 

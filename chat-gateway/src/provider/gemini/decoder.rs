@@ -1,8 +1,8 @@
 //! Reads the stream of an answer.
 //!
 //! Each event is a whole response with the next parts. The end of the body ends the
-//! answer, if a finish reason was seen; the last one counts, because turns that run code
-//! have one in their middle. A blocked prompt has none and ends at once.
+//! answer, if a finish reason was seen and nothing of the answer came after it: turns that
+//! run code have one in their middle. A blocked prompt has none and ends at once.
 //!
 //! A part that is neither text nor a call is passed on as it came, named as Gemini's own
 //! contract names its content: `executable_code`, `inline_data`. So is an event with
@@ -143,9 +143,12 @@ impl ResponseDecoder {
 
     /// Says whether there are fields that nobody knows.
     fn part(&mut self, json: &RawValue, out: &mut Output) -> Result<bool, Broken> {
-        let (part, has_news): (Part<'_>, bool) = json_text::noting(json.get().as_bytes(), wire::SAYS_NOTHING_IN_PART)
+        let (part, has_news): (Part<'_>, bool) = json_text::noting(json.get().as_bytes(), &[])
             .ok_or(Broken::Malformed("a part of the answer has another form"))?;
         let own_kind = part.own_kind();
+        if has_news || part.has_content() {
+            self.ending.put_off();
+        }
         let Part { text, thought, thought_signature, function_call, .. } = part;
         let (text, signature) = (text.unwrap_or_default(), thought_signature.unwrap_or_default());
         // A part has one content; of several, none is lost.

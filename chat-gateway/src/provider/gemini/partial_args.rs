@@ -2,8 +2,8 @@
 //!
 //! Vertex AI can stream a call: each piece names a place by a path like
 //! `$.recipe.steps[0].text` and has a value, or more of a text, for it. Joined, they are
-//! the arguments. What a path can make is bounded by its own length: it may only add the
-//! next item to a list.
+//! the arguments. A path may only add the next item to a list, and what it makes is
+//! counted: a step of two bytes can make a map of hundreds.
 
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, value::RawValue};
@@ -13,6 +13,12 @@ use crate::provider::Broken;
 /// Names and indexes in a path. JSON that is nested deeper is not read back by common
 /// parsers.
 const DEPTH_MAX: usize = 64;
+
+/// What a new field or item takes of memory, beside its text.
+const ENTRY_BYTES: usize = 256;
+
+/// What a new map or list takes, with its first entry.
+const CONTAINER_BYTES: usize = 640;
 
 /// One piece.
 #[derive(Debug, Deserialize)]
@@ -26,6 +32,7 @@ pub(super) struct PartialArg {
     // Its value is a null, or the name of one.
     #[serde(default, deserialize_with = "present")]
     null_value: bool,
+    will_continue: Option<bool>,
 }
 
 /// True for whatever value. It is read: what is ignored counts as a field that nobody knows.
@@ -38,15 +45,16 @@ fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error>
 pub(super) struct Arguments(Map<String, Value>);
 
 impl Arguments {
-    /// Adds a piece.
-    pub(super) fn add(&mut self, piece: PartialArg) -> Result<(), Broken> {
+    /// Adds a piece. Returns how many bytes of memory it can come to hold.
+    pub(super) fn add(&mut self, piece: PartialArg) -> Result<usize, Broken> {
+        let mut bytes = piece.json_path.len() + piece.string_value.as_ref().map_or(0, String::len);
         let steps = steps(&piece.json_path)?;
         let [Step::Name(first), rest @ ..] = steps.as_slice() else {
             return Err(Broken::Malformed("a partial argument without a name"));
         };
-        let mut place = self.0.entry((*first).to_owned()).or_insert(Value::Null);
+        let mut place = field(&mut self.0, first, &mut bytes);
         for step in rest {
-            place = step.of(place)?;
+            place = step.of(place, &mut bytes)?;
         }
         match (place, piece.value()) {
             (Value::String(text), Some(Value::String(more))) => text.push_str(&more),
@@ -54,7 +62,7 @@ impl Arguments {
             (_, None) => {}
             (_, Some(_)) => return Err(Broken::Malformed("a partial argument replaces another")),
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// The arguments as JSON text.
@@ -73,9 +81,9 @@ fn is_open(place: &Value) -> bool {
 }
 
 impl PartialArg {
-    /// How much of memory the piece can come to hold.
-    pub(super) fn bytes(&self) -> usize {
-        self.json_path.len() + self.string_value.as_ref().map_or(0, String::len)
+    /// Whether more of its text is to come.
+    pub(super) fn is_part(&self) -> bool {
+        self.will_continue == Some(true)
     }
 
     fn value(self) -> Option<Value> {
@@ -95,15 +103,19 @@ enum Step<'a> {
 }
 
 impl Step<'_> {
-    fn of<'v>(&self, place: &'v mut Value) -> Result<&'v mut Value, Broken> {
+    /// Counts what the step makes.
+    fn of<'v>(&self, place: &'v mut Value, bytes: &mut usize) -> Result<&'v mut Value, Broken> {
         const CONFLICT: Broken = Broken::Malformed("a partial argument leads into another");
+        if place.is_null() {
+            *bytes += CONTAINER_BYTES;
+        }
         match self {
             Self::Name(name) => {
                 if place.is_null() {
                     *place = Value::Object(Map::new());
                 }
                 let fields = place.as_object_mut().ok_or(CONFLICT)?;
-                Ok(fields.entry((*name).to_owned()).or_insert(Value::Null))
+                Ok(field(fields, name, bytes))
             }
             Self::Index(index) => {
                 if place.is_null() {
@@ -111,12 +123,21 @@ impl Step<'_> {
                 }
                 let items = place.as_array_mut().ok_or(CONFLICT)?;
                 if *index == items.len() {
+                    *bytes += ENTRY_BYTES;
                     items.push(Value::Null);
                 }
                 items.get_mut(*index).ok_or(Broken::Malformed("a partial argument skips items of a list"))
             }
         }
     }
+}
+
+/// The field of this name, made and counted if there is none.
+fn field<'v>(fields: &'v mut Map<String, Value>, name: &str, bytes: &mut usize) -> &'v mut Value {
+    fields.entry(name.to_owned()).or_insert_with(|| {
+        *bytes += ENTRY_BYTES;
+        Value::Null
+    })
 }
 
 /// Reads `$.name[0]['name']`.
@@ -133,6 +154,9 @@ fn steps(path: &str) -> Result<Vec<Step<'_>>, Broken> {
         } else {
             let name = rest.strip_prefix('.').unwrap_or(rest);
             let end = name.find(['.', '[']).unwrap_or(name.len());
+            if end == 0 {
+                return Err(UNREADABLE);
+            }
             (Step::Name(&name[..end]), &name[end..])
         };
         steps.push(step);
@@ -189,7 +213,21 @@ mod tests {
     #[test]
     fn a_path_can_make_no_more_than_it_says() {
         let deep = format!("$.a{}", "[0]".repeat(DEPTH_MAX));
-        for path in ["$", "", "$[0]", "$.a[1]", "$.a[4000000000]", "$.a[x]", "$.a[", "$.a['b", &deep] {
+        for path in [
+            "$",
+            "",
+            "$[0]",
+            "$.a[1]",
+            "$.a[4000000000]",
+            "$.a[x]",
+            "$.a[",
+            "$.a['b",
+            "$..",
+            "$.a..b",
+            "$.a.",
+            "$.[0]",
+            &deep,
+        ] {
             assert!(joined(json!([{ "jsonPath": path, "boolValue": true }])).is_err(), "{path}");
         }
         for (first, second) in [("$.a", "$.a.b"), ("$.a", "$.a[0]"), ("$.a.b", "$.a[0]"), ("$.a[0]", "$.a.b")] {
@@ -198,6 +236,21 @@ mod tests {
                 { "jsonPath": second, "stringValue": "x" },
             ]);
             assert!(joined(pieces).is_err(), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn what_a_path_makes_is_counted() {
+        let mut arguments = Arguments::default();
+        for (path, made) in [
+            ("$.a.b", 2 * ENTRY_BYTES + CONTAINER_BYTES),
+            ("$.a.b", 0),
+            ("$.a.c", ENTRY_BYTES),
+            ("$.d[0][0]", 3 * ENTRY_BYTES + 2 * CONTAINER_BYTES),
+            ("$.d[0][1]", ENTRY_BYTES),
+        ] {
+            let piece: PartialArg = serde_json::from_value(json!({ "jsonPath": path, "stringValue": "é" })).unwrap();
+            assert_eq!(arguments.add(piece), Ok(path.len() + 2 + made), "{path}");
         }
     }
 

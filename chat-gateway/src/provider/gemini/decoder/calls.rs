@@ -24,6 +24,8 @@ struct OpenCall {
     key: u64,
     id: Option<String>,
     arguments: Arguments,
+    /// The value that came last goes on.
+    in_value: bool,
     bytes: usize,
 }
 
@@ -83,13 +85,14 @@ impl Calls {
         // The number makes it unique: a tool may be called twice in one turn.
         let shown = id.clone().unwrap_or_else(|| format!("{MADE_ID}{}-{key}", self.seed));
         self.all.begin(key, shown, name, out)?;
-        self.open = Some(OpenCall { key, id, arguments: Arguments::default(), bytes: 0 });
+        self.open = Some(OpenCall { key, id, arguments: Arguments::default(), in_value: false, bytes: 0 });
         Ok(())
     }
 
-    /// The call that is open ends.
+    /// The call that is open ends. In the middle of a value it is cut, whatever ends it.
     pub(super) fn close(&mut self, end: CallEnd, out: &mut Output) -> Result<(), Broken> {
         let Some(open) = self.open.take() else { return Ok(()) };
+        let end = if open.in_value { CallEnd::Cut } else { end };
         if open.bytes > 0 {
             let mut arguments = open.arguments.into_text();
             if end == CallEnd::Cut {
@@ -105,10 +108,11 @@ impl Calls {
 
 impl OpenCall {
     fn add(&mut self, piece: PartialArg) -> Result<(), Broken> {
-        self.bytes += piece.bytes();
+        self.in_value = piece.is_part();
+        self.bytes += self.arguments.add(piece)?;
         if self.bytes > OPEN_BYTES_MAX {
             return Err(Broken::Malformed("the arguments of a tool call are too large"));
         }
-        self.arguments.add(piece)
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! How an answer ends, and all that is said of it.
 //!
 //! A finish reason is no end: turns that run code have one in their middle. The last one
-//! counts, with the message that came beside it.
+//! counts, with the message that came beside it, and only if no content came after it: an
+//! answer that went on and then stopped is cut.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -34,6 +35,12 @@ struct Details {
 }
 
 impl Ending {
+    /// The answer goes on: what was said of its end does not stand.
+    pub(super) fn put_off(&mut self) {
+        self.reason = None;
+        self.details.finish_message = None;
+    }
+
     /// Reads what an event says of the end.
     pub(super) fn add(&mut self, candidate: &mut Candidate<'_>) {
         if let Some(reason) = candidate.finish_reason.take().and_then(Word::said) {

@@ -6,18 +6,15 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::partial_args::PartialArg;
+use super::super::{bounded, partial_args::PartialArg};
 
 /// Fields of an event that tell nothing, or nothing that is not told elsewhere.
 pub(super) const SAYS_NOTHING: &[&str] = &["createTime", "role", "tokenCount"];
 
-/// In a part. Whether more of a value comes is seen when it comes.
-pub(super) const SAYS_NOTHING_IN_PART: &[&str] = &["willContinue"];
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Chunk<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
     #[serde(borrow)]
     pub(super) prompt_feedback: Option<&'a RawValue>,
@@ -59,7 +56,7 @@ pub(super) struct Candidate<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Content<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded::list")]
     pub(super) parts: Option<Vec<&'a RawValue>>,
 }
 
@@ -92,6 +89,14 @@ pub(super) struct Part<'a> {
 }
 
 impl Part<'_> {
+    /// Whether it adds to the answer. A signature alone is of what came before, and so is
+    /// the end of a call.
+    pub(super) fn has_content(&self) -> bool {
+        self.text.as_ref().is_some_and(|text| !text.is_empty())
+            || self.function_call.as_ref().is_some_and(|call| !call.only_ends())
+            || self.own_kind().is_some()
+    }
+
     /// The kind of a part without a common form, as Gemini's own contract writes it.
     pub(super) fn own_kind(&self) -> Option<&'static str> {
         let kinds = [
@@ -115,8 +120,17 @@ pub(super) struct FunctionCall<'a> {
     pub(super) name: Option<String>,
     #[serde(borrow)]
     pub(super) args: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "bounded::list")]
     pub(super) partial_args: Option<Vec<PartialArg>>,
     pub(super) will_continue: Option<bool>,
+}
+
+impl FunctionCall<'_> {
+    /// Whether it is the closing part of a call that was streamed.
+    fn only_ends(&self) -> bool {
+        let Self { id: _, name, args, partial_args, will_continue } = self;
+        name.is_none() && args.is_none() && partial_args.is_none() && *will_continue != Some(true)
+    }
 }
 
 /// The name of an enum's value, or its number where a proxy has not named it.

@@ -115,6 +115,9 @@ fn thinking_config(told: Told, asked: Thinking) -> Result<Option<ThinkingConfig>
         return Ok(None);
     }
     if told == Told::Never {
+        if asks_for_none(asked) {
+            return Ok(None);
+        }
         return Err(refused("reasoning", "this model does not think; leave it unset"));
     }
     let mut config = ThinkingConfig { include_thoughts: shown(asked.summary)?, ..ThinkingConfig::default() };
@@ -135,6 +138,12 @@ fn thinking_config(told: Told, asked: Thinking) -> Result<Option<ThinkingConfig>
         }
     }
     Ok(Some(config))
+}
+
+/// What holds for a model that does not think.
+fn asks_for_none(asked: Thinking) -> bool {
+    matches!(asked.amount, None | Some(Amount::Effort(Effort::None)))
+        && matches!(asked.summary, None | Some(Summary::None))
 }
 
 fn shown(summary: Option<Summary>) -> Result<Option<bool>, Unsupported> {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{bounded::ITEMS_MAX, *};
 use crate::{
     message::{Event, FinishReason, ReasoningDelta},
     provider::{
@@ -38,6 +38,34 @@ fn the_last_count_counts() {
     assert_eq!(answer(&[&none, &stop]).finish().usage, None);
     let blocked = counted(r#""promptTokenCount":10,"totalTokenCount":10"#);
     assert_eq!(answer(&[&blocked, &stop]).finish().usage, Some(usage([Some(10), None, None, Some(0), None, Some(10)])));
+}
+
+#[test]
+fn a_count_that_cannot_be_read_is_not_known() {
+    let known = [Some(12), Some(4), None, Some(8), Some(3), Some(20)];
+    let without = |places: &[usize]| {
+        let mut counts = known;
+        places.iter().for_each(|place| counts[*place] = None);
+        usage(counts)
+    };
+    for (name, right, unknown) in [
+        ("promptTokenCount", 10, &[0][..]),
+        ("toolUsePromptTokenCount", 2, &[0]),
+        ("cachedContentTokenCount", 4, &[1]),
+        ("candidatesTokenCount", 5, &[3]),
+        ("thoughtsTokenCount", 3, &[3, 4]),
+        ("totalTokenCount", 20, &[5]),
+    ] {
+        let counts = r#"{"promptTokenCount":10,"cachedContentTokenCount":4,"candidatesTokenCount":5,"thoughtsTokenCount":3,"toolUsePromptTokenCount":2,"totalTokenCount":20}"#;
+        for wrong in ["-1", "1.5", "\"7\"", "[]", "18446744073709551616"] {
+            let counts = counts.replace(&format!("\"{name}\":{right}"), &format!("\"{name}\":{wrong}"));
+            let answer = answer(&[&format!(r#"{{"usageMetadata":{counts}}}"#), &end("\"STOP\"")]);
+            let finish = answer.finish();
+            assert_eq!((finish.usage, finish.provider_usage.as_str()), (Some(without(unknown)), counts.as_str()));
+        }
+    }
+    let unread = r#"{"usageMetadata":{"promptTokenCount":"x","totalTokenCount":null}}"#;
+    assert_eq!(answer(&[unread, &end("\"STOP\"")]).finish().usage, None);
 }
 
 #[test]
@@ -80,6 +108,30 @@ fn the_last_finish_reason_counts() {
     let more = parts(r#"{"text":"more"}"#);
     let answer = answer(&[&end("\"STOP\""), &more, &end("\"RECITATION\""), &end("\"FINISH_REASON_UNSPECIFIED\"")]);
     assert_eq!((answer.text().as_str(), answer.finish().reason), ("more", FinishReason::ContentFilter));
+}
+
+#[test]
+fn a_finish_reason_ends_nothing_that_comes_after_it() {
+    let code = r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"2+2"}}]},"finishReason":"STOP"}]}"#;
+    let open = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"t","willContinue":true}}]},"finishReason":"STOP"}]}"#;
+    for (first, later, is_whole) in [
+        (code, parts(r#"{"text":"The result is 4"}"#), false),
+        (code, parts(r#"{"text":"hm","thought":true}"#), false),
+        (code, parts(r#"{"codeExecutionResult":{"output":"4"}}"#), false),
+        (code, parts(r#"{"brandNewThing":{}}"#), false),
+        (code, parts(r#"{"functionCall":{"name":"t"}}"#), false),
+        (open, parts(r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.a","boolValue":true}]}}"#), false),
+        (open, parts(r#"{"functionCall":{}}"#), true),
+        (code, parts(r#"{"text":""}"#), true),
+        (code, parts(r#"{"text":"","thoughtSignature":"s"}"#), true),
+        (code, candidate(r#""avgLogprobs":-0.5"#), true),
+        (code, r#"{"usageMetadata":{"promptTokenCount":1}}"#.to_owned(), true),
+    ] {
+        let answer = answer(&[first, &later]);
+        assert_eq!((answer.finished, answer.broken), (is_whole, None), "{later}");
+    }
+    let blocked = r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#;
+    assert_eq!(answer(&[blocked, &parts(r#"{"text":"x"}"#)]).finish().reason, FinishReason::ContentFilter);
 }
 
 #[test]
@@ -189,18 +241,55 @@ fn streamed_arguments_join_up_to_the_closing_part() {
     let cut = answer(&[&begin, &piece, &end("\"MAX_TOKENS\"")]);
     assert_eq!(lines(&cut), [r#"0 call-gateway-seed-0 t {"a":[{"b":"x"}] !"#]);
     assert_eq!(cut.finish().reason, FinishReason::Length);
+    for next in [&end("\"STOP\""), &begin, &close, &parts(r#"{"functionCall":{"name":"u"}}"#)] {
+        let cut = answer(&[&begin, &piece, &pause, next, &end("\"STOP\"")]);
+        assert_eq!(lines(&cut)[0], r#"0 call-gateway-seed-0 t {"a":[{"b":"x"}] !"#, "{next}");
+    }
 }
 
 #[test]
 fn a_streamed_call_that_a_filter_cuts_is_incomplete() {
     let begin = parts(r#"{"functionCall":{"name":"t","willContinue":true}}"#);
-    let piece = parts(
-        r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.path","stringValue":"/tmp","willContinue":true}],"willContinue":true}}"#,
-    );
+    let piece =
+        parts(r#"{"functionCall":{"partialArgs":[{"jsonPath":"$.path","stringValue":"/tmp"}],"willContinue":true}}"#);
     let end = |reason: &str| format!(r#"{{"candidates":[{{"finishReason":"{reason}"}}]}}"#);
     let incomplete = |reason: &str| answer(&[&begin, &piece, &end(reason)]).calls()[0].incomplete;
     assert!(incomplete("SAFETY") && incomplete("MAX_TOKENS"));
     assert!(!incomplete("STOP"), "the closing part is sometimes missing");
+}
+
+#[test]
+fn a_call_cannot_be_made_to_grow_without_end() {
+    let (mut reader, mut out) = (decoder("seed"), Output::default());
+    reader.event(parts(r#"{"functionCall":{"name":"t","willContinue":true}}"#).as_bytes(), &mut out).unwrap();
+    let piece = |at: usize| format!(r#"{{"jsonPath":"$.{at}{}","boolValue":true}}"#, ".a".repeat(60));
+    let broken = (0..1000).find_map(|at| {
+        let call = format!(r#"{{"functionCall":{{"partialArgs":[{}],"willContinue":true}}}}"#, piece(at));
+        reader.event(parts(&call).as_bytes(), &mut out).err()
+    });
+    assert_eq!(broken, Some(Broken::Malformed("the arguments of a tool call are too large")));
+}
+
+#[test]
+fn an_event_has_only_so_many_parts() {
+    let read = |data: String| decoder("seed").event(data.as_bytes(), &mut Output::default());
+    let list = |item: &str, count: usize| vec![item; count].join(",");
+    let candidates = |count| format!(r#"{{"candidates":[{}]}}"#, list("{}", count));
+    let values = |count| {
+        let values = list(r#"{"jsonPath":"$.a","boolValue":true}"#, count);
+        parts(&format!(r#"{{"functionCall":{{"name":"t","partialArgs":[{values}]}}}}"#))
+    };
+    for (made, with_one_more) in [
+        (parts(&list(r#"{"text":"a"}"#, ITEMS_MAX)), parts(&list(r#"{"text":"a"}"#, ITEMS_MAX + 1))),
+        (candidates(ITEMS_MAX), candidates(ITEMS_MAX + 1)),
+        (values(ITEMS_MAX), values(ITEMS_MAX + 1)),
+    ] {
+        assert_eq!(read(made), Ok(()));
+        assert!(matches!(read(with_one_more), Err(Broken::Malformed(_))));
+    }
+    for none in ["null", "[]"] {
+        assert_eq!(read(format!(r#"{{"candidates":{none}}}"#)), Ok(()));
+    }
 }
 
 #[test]

@@ -142,6 +142,11 @@ fn each_version_is_told_how_much_to_think() {
         ("gemini-2.0-flash", None, None, Ok(Value::Null)),
         ("gemini-2.0-flash", effort(Effort::Low), None, Err("reasoning")),
         ("gemini-2.0-flash", None, Some(Summary::Auto), Err("reasoning")),
+        ("gemini-2.0-flash", effort(Effort::None), None, Ok(Value::Null)),
+        ("gemini-2.0-flash", None, Some(Summary::None), Ok(Value::Null)),
+        ("gemini-2.0-flash", effort(Effort::None), Some(Summary::None), Ok(Value::Null)),
+        ("gemini-2.0-flash", effort(Effort::None), Some(Summary::Auto), Err("reasoning")),
+        ("gemini-2.0-flash", tokens, Some(Summary::None), Err("reasoning")),
         ("gemini-2.5-flash", effort(Effort::None), None, Ok(json!({ "thinkingBudget": 0 }))),
         ("gemini-2.5-flash", effort(Effort::Low), None, Err("reasoning.effort")),
         (
@@ -201,7 +206,7 @@ fn what_gemini_does_not_have_is_refused() {
 }
 
 #[test]
-fn only_the_number_of_answers_is_fixed_beside_the_model() {
+fn only_the_number_of_answers_and_the_model_are_fixed() {
     let sent = |options: Value| {
         let Value::Object(provider_options) = options else { panic!("an object") };
         let chat = Chat { provider_options, temperature: Some(0.5), ..chat() };
@@ -213,6 +218,10 @@ fn only_the_number_of_answers_is_fixed_beside_the_model() {
         (json!({ "generationConfig": { "candidate_count": 2 } }), "generationConfig.candidate_count"),
         (json!({ "generation_config": { "candidateCount": 2 } }), "generation_config.candidateCount"),
         (json!({ "generation_config": { "candidate_count": 2 } }), "generation_config.candidate_count"),
+        (json!({ "generationConfig": { "routingConfig": {} } }), "generationConfig.routingConfig"),
+        (json!({ "generationConfig": { "routing_config": {} } }), "generationConfig.routing_config"),
+        (json!({ "generation_config": { "routingConfig": {} } }), "generation_config.routingConfig"),
+        (json!({ "generation_config": { "routing_config": {} } }), "generation_config.routing_config"),
     ] {
         assert_eq!(sent(options).unwrap_err().field, format!("provider_options.{field}"));
     }
