@@ -5,6 +5,9 @@ use crate::{
     provider::{Unsupported, limits},
 };
 
+/// `temperature` and `top_p` of a model that takes no others.
+const SAMPLING_DEFAULT: f64 = 1.0;
+
 /// The model that a fine-tuned one is made from, in lower case.
 pub(super) fn base(model: &str) -> String {
     let lower = model.to_ascii_lowercase();
@@ -30,11 +33,31 @@ pub(super) fn is_reasoning(model: &str) -> bool {
 }
 
 /// Whether the model may be sampled with `temperature` and the like. The reasoning models
-/// refuse it; from GPT 5.1 on, only as long as they think.
+/// refuse it; from GPT 5.1 on, only if they are told to think, which they do not by default.
 pub(super) fn is_sampled(model: &str, chat: &Chat) -> bool {
-    let thoughtless = chat.thinking.is_some_and(|thinking| thinking.amount == Some(Amount::Effort(Effort::None)));
-    let may_be_thoughtless = gpt_version(&base(model)).is_some_and(|version| version >= (5, 1));
-    !is_reasoning(model) || (thoughtless && may_be_thoughtless)
+    let thinks_only_if_told = gpt_version(&base(model)).is_some_and(|version| version >= (5, 1));
+    !is_reasoning(model) || (thinks_only_if_told && !is_told_to_think(chat))
+}
+
+/// Whether an effort is asked for.
+fn is_told_to_think(chat: &Chat) -> bool {
+    chat.thinking.and_then(|thinking| thinking.amount).is_some_and(|amount| amount != Amount::Effort(Effort::None))
+}
+
+/// Refuses to sample otherwise than a model that is not sampled does anyway.
+pub(super) fn check_sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
+    if is_sampled(model, chat) {
+        return Ok(());
+    }
+    for (field, value) in [("temperature", chat.temperature), ("top_p", chat.top_p)] {
+        if value.is_some_and(|value| value.total_cmp(&SAMPLING_DEFAULT).is_ne()) {
+            return Err(Unsupported {
+                field: field.to_owned(),
+                problem: format!("{model} takes only {SAMPLING_DEFAULT} while it thinks; leave it unset"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an amount of thinking that the model does not know.
@@ -134,7 +157,8 @@ mod tests {
             ("codex-mini-latest", none, false),
             ("gpt-5.1", none, true),
             ("gpt-5.1", low, false),
-            ("gpt-5.1", None, false),
+            ("gpt-5.1", None, true),
+            ("gpt-5", None, false),
             ("gpt-5.10-mini", none, true),
             ("gpt-6-sol", none, true),
             ("ft:gpt-5.2:acme", none, true),

@@ -11,7 +11,7 @@ use crate::{
     message::{Amount, Chat, Function, Provider, ResponseFormat, Schema, Summary, Thinking, Tool, ToolChoice},
     provider::{
         Unsupported, json_text, limits,
-        openai::models::{check_amount, is_reasoning, is_sampled, takes_no_system},
+        openai::models::{check_amount, check_sampling, is_reasoning, takes_no_system},
     },
 };
 
@@ -150,10 +150,7 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
         let shown = chat.thinking.and_then(|thinking| thinking.summary).filter(|summary| *summary != Summary::None);
         limits::absent(model, "reasoning.summary", shown.as_ref())?;
     }
-    if !is_sampled(model, chat) {
-        limits::absent(model, "temperature", chat.temperature.as_ref())?;
-        limits::absent(model, "top_p", chat.top_p.as_ref())?;
-    }
+    check_sampling(model, chat)?;
     limits::within(OPENAI, "temperature", chat.temperature, &(0.0..=2.0))?;
     limits::within(OPENAI, "top_p", chat.top_p, &limits::TOP_P)?;
     if !chat.system.is_empty() && takes_no_system(model) {

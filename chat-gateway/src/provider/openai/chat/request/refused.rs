@@ -42,9 +42,8 @@ fn thinking(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 
 fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     let first_stop = chat.stop_sequences.first();
+    models::check_sampling(model, chat)?;
     if !models::is_sampled(model, chat) {
-        limits::absent(model, "temperature", chat.temperature.as_ref())?;
-        limits::absent(model, "top_p", chat.top_p.as_ref())?;
         limits::absent(model, "presence_penalty", chat.presence_penalty.as_ref())?;
         limits::absent(model, "frequency_penalty", chat.frequency_penalty.as_ref())?;
         limits::absent(model, "stop_sequences", first_stop.filter(|_| !can_be_stopped(model)))?;

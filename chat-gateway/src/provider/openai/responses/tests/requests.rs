@@ -147,8 +147,11 @@ fn thinking_is_asked_for_in_words() {
     ] {
         assert_eq!(body("gpt-5", &Chat { thinking: Some(thinking), ..hi() })["reasoning"], expected);
     }
-    let sampled = Chat { thinking: Some(thinking(Some(Effort::None), None)), temperature: Some(1.0), ..hi() };
-    assert_eq!(body("gpt-5.2", &sampled)["temperature"], 1.0);
+    for effort in [Some(thinking(Some(Effort::None), None)), None] {
+        let sampled = Chat { thinking: effort, temperature: Some(0.3), ..hi() };
+        assert_eq!(body("gpt-5.2", &sampled)["temperature"], 0.3);
+    }
+    assert_eq!(body("gpt-5", &Chat { temperature: Some(1.0), ..hi() })["temperature"], 1.0);
 }
 
 #[test]
@@ -298,6 +301,7 @@ fn what_responses_does_not_have_is_refused() {
     let cached = Part { content: text("Hi"), cache: Some(CacheControl::Usual) };
     let budget = Some(Thinking { amount: Some(Amount::Tokens(1)), summary: None });
     let any = Some(Thinking { amount: Some(Amount::AnyTokens), summary: None });
+    let low = Some(thinking(Some(Effort::Low), None));
     for (model, chat, field) in [
         ("gpt-4o", Chat { top_k: Some(1), ..hi() }, "top_k"),
         ("gpt-4o", Chat { stop_sequences: vec!["x".to_owned()], ..hi() }, "stop_sequences"),
@@ -306,8 +310,8 @@ fn what_responses_does_not_have_is_refused() {
         ("gpt-4o", Chat { frequency_penalty: Some(0.0), ..hi() }, "frequency_penalty"),
         ("gpt-4o", Chat { temperature: Some(2.1), ..hi() }, "temperature"),
         ("gpt-4o", Chat { top_p: Some(f64::NAN), ..hi() }, "top_p"),
-        ("gpt-5", Chat { temperature: Some(1.0), ..hi() }, "temperature"),
-        ("gpt-5.1", Chat { top_p: Some(1.0), ..hi() }, "top_p"),
+        ("gpt-5", Chat { temperature: Some(0.9), ..hi() }, "temperature"),
+        ("gpt-5.1", Chat { top_p: Some(0.9), thinking: low, ..hi() }, "top_p"),
         ("gpt-4o", Chat { max_output_tokens: Some(15), ..hi() }, "max_output_tokens"),
         ("gpt-4o", Chat { tool_choice: Some(ToolChoice::Required), ..hi() }, "tool_choice"),
         ("o1-mini", Chat { system: "x".to_owned(), ..hi() }, "system"),
