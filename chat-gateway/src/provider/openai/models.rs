@@ -29,7 +29,32 @@ pub(super) fn is_reasoning(model: &str) -> bool {
         let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         return after.len() < rest.len() && (after.is_empty() || after.starts_with('-'));
     }
-    gpt_version(&base).is_some_and(|version| version >= (5, 0)) && !base.starts_with("gpt-5-chat")
+    gpt_version(&base).is_some_and(|version| version >= (5, 0)) && !never_thinks(&base)
+}
+
+/// Whether the model is known not to think. Of a name that is not known (a model of another
+/// maker that a server like OpenAI's has, or one that is newer than this) nothing is refused.
+pub(super) fn never_thinks(model: &str) -> bool {
+    let base = base(model);
+    gpt_version(&base).is_some_and(|version| version < (5, 0))
+        || ["gpt-35", "gpt-5-chat", "gpt-audio", "chatgpt-"].iter().any(|first| base.starts_with(first))
+        || is_search_preview(&base)
+}
+
+/// Whether the model searches the web before each answer. It is sampled by nobody.
+pub(super) fn is_search_preview(model: &str) -> bool {
+    let base = base(model);
+    base.ends_with("-search-preview") || base.contains("-search-preview-")
+}
+
+/// The effort that a request to the model says. None is the effort of what does not think.
+pub(super) fn effort(model: &str, chat: &Chat) -> Option<&'static str> {
+    match chat.thinking?.amount? {
+        Amount::Effort(Effort::None) if never_thinks(model) => None,
+        Amount::Effort(effort) => Some(effort.name()),
+        // Refused before.
+        Amount::Tokens(_) | Amount::AnyTokens => None,
+    }
 }
 
 /// Whether the model may be sampled with `temperature` and the like. The reasoning models
@@ -40,7 +65,7 @@ pub(super) fn is_sampled(model: &str, chat: &Chat) -> bool {
 }
 
 /// Whether an effort is asked for.
-fn is_told_to_think(chat: &Chat) -> bool {
+pub(super) fn is_told_to_think(chat: &Chat) -> bool {
     chat.thinking.and_then(|thinking| thinking.amount).is_some_and(|amount| amount != Amount::Effort(Effort::None))
 }
 
@@ -63,7 +88,7 @@ pub(super) fn check_sampling(model: &str, chat: &Chat) -> Result<(), Unsupported
 /// Refuses an amount of thinking that the model does not know.
 pub(super) fn check_amount(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     match chat.thinking.and_then(|thinking| thinking.amount) {
-        Some(Amount::Effort(effort)) if !is_reasoning(model) => {
+        Some(Amount::Effort(effort)) if effort != Effort::None && never_thinks(model) => {
             limits::absent(model, "reasoning.effort", Some(&effort))
         }
         Some(amount @ (Amount::Tokens(_) | Amount::AnyTokens)) => {
@@ -140,6 +165,33 @@ mod tests {
             ("computer-use-previews", false),
         ] {
             assert_eq!(only_responses(model), only, "{model}");
+        }
+    }
+
+    #[test]
+    fn few_models_are_known_not_to_think() {
+        for (model, reasoning, thoughtless) in [
+            ("gpt-3.5-turbo", false, true),
+            ("gpt-35-turbo", false, true),
+            ("gpt-4", false, true),
+            ("gpt-4o-mini", false, true),
+            ("GPT-4.1", false, true),
+            ("ft:gpt-4o:acme", false, true),
+            ("chatgpt-4o-latest", false, true),
+            ("gpt-5-chat-latest", false, true),
+            ("gpt-4o-search-preview-2025-03-11", false, true),
+            ("gpt-5-search-preview", false, true),
+            ("gpt-audio-mini", false, true),
+            ("gpt-5", true, false),
+            ("gpt-5.2-chat-latest", true, false),
+            ("o3", true, false),
+            ("openai/gpt-oss-120b", false, false),
+            ("gpt-oss-20b", false, false),
+            ("openai/grok-3-mini", false, false),
+            ("daybreak-blue", false, false),
+            ("chat-latest", false, false),
+        ] {
+            assert_eq!((is_reasoning(model), never_thinks(model)), (reasoning, thoughtless), "{model}");
         }
     }
 

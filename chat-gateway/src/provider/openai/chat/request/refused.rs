@@ -48,7 +48,7 @@ fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
         limits::absent(model, "frequency_penalty", chat.frequency_penalty.as_ref())?;
         limits::absent(model, "stop_sequences", first_stop.filter(|_| !can_be_stopped(model)))?;
     }
-    if is_named(&base(model), "search-preview") {
+    if models::is_search_preview(model) {
         limits::absent(model, "temperature", chat.temperature.as_ref())?;
     }
     limits::within(WHO, "temperature", chat.temperature, &(0.0..=2.0))?;
@@ -56,11 +56,6 @@ fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     limits::within(WHO, "presence_penalty", chat.presence_penalty, &limits::PENALTY)?;
     limits::within(WHO, "frequency_penalty", chat.frequency_penalty, &limits::PENALTY)?;
     limits::stop_sequences(WHO, chat, STOP_SEQUENCES_MAX)
-}
-
-/// Whether `words` are among those that the name is made of.
-fn is_named(name: &str, words: &str) -> bool {
-    name.ends_with(&format!("-{words}")) || name.contains(&format!("-{words}-"))
 }
 
 /// Whether a model that thinks takes stop sequences: `o1` and `o3-mini`, no later one.

@@ -76,6 +76,7 @@ fn reasoning_models_are_instructed_by_the_developer() {
         ("gpt-audio-mini", "system"),
         ("ft:gpt-4o:acme", "system"),
         ("o-series", "system"),
+        ("openai/gpt-oss-120b", "system"),
         ("o3", "developer"),
         ("o4-mini-2025-04-16", "developer"),
         ("gpt-5", "developer"),
@@ -197,6 +198,10 @@ fn effort(effort: Effort) -> Chat {
 fn effort_is_said_in_the_callers_word() {
     for (word, sent) in [(Effort::None, "none"), (Effort::Minimal, "minimal"), (Effort::Xhigh, "xhigh")] {
         assert_eq!(body("gpt-5.1", &effort(word))["reasoning_effort"], sent);
+        assert_eq!(body("openai/gpt-oss-120b", &effort(word))["reasoning_effort"], sent);
+    }
+    for model in ["gpt-4o", "gpt-5-chat-latest", "chatgpt-4o-latest"] {
+        assert_eq!(body(model, &effort(Effort::None)), body(model, &chat()), "{model}");
     }
     let hidden = thinking(None, Some(Summary::None));
     assert_eq!(body("gpt-4o", &hidden), body("gpt-4o", &chat()));
@@ -253,7 +258,8 @@ fn what_openai_does_not_have_is_refused() {
         ("o4-mini", Chat { stop_sequences: vec!["x".to_owned()], ..chat() }, "stop_sequences"),
         ("o1-mini", Chat { stop_sequences: vec!["x".to_owned()], ..chat() }, "stop_sequences"),
         ("gpt-4o", effort(Effort::Low), "reasoning.effort"),
-        ("gpt-5-chat-latest", effort(Effort::None), "reasoning.effort"),
+        ("gpt-5-chat-latest", effort(Effort::Minimal), "reasoning.effort"),
+        ("gpt-audio", effort(Effort::Max), "reasoning.effort"),
         ("gpt-5", thinking(Some(Amount::Tokens(1024)), None), "reasoning.budget_tokens"),
         ("gpt-4o", thinking(Some(Amount::AnyTokens), None), "reasoning.budget_tokens"),
         ("gpt-5", thinking(None, Some(Summary::Auto)), "reasoning.summary"),

@@ -111,6 +111,17 @@ fn reasoning_models_give_their_thoughts_encrypted() {
         let expected = if encrypted { json!(["reasoning.encrypted_content"]) } else { Value::Null };
         assert_eq!(body(model, &hi())["include"], expected, "{model}");
     }
+    for (model, thinking, encrypted) in [
+        ("gpt-4o", thinking(Some(Effort::None), Some(Summary::None)), false),
+        ("openai/gpt-oss-120b", thinking(None, None), false),
+        ("openai/gpt-oss-120b", thinking(Some(Effort::None), None), false),
+        ("openai/gpt-oss-120b", thinking(Some(Effort::Low), None), true),
+        ("daybreak-blue", thinking(None, Some(Summary::Auto)), true),
+    ] {
+        let body = body(model, &Chat { thinking: Some(thinking), ..hi() });
+        assert_eq!(body["include"].is_array(), encrypted, "{model} {thinking:?}");
+        assert_eq!(body["reasoning"].is_null(), model == "gpt-4o" || thinking == Thinking::default(), "{model}");
+    }
 }
 
 #[test]
@@ -315,6 +326,8 @@ fn what_responses_does_not_have_is_refused() {
         ("gpt-4o", Chat { max_output_tokens: Some(15), ..hi() }, "max_output_tokens"),
         ("gpt-4o", Chat { tool_choice: Some(ToolChoice::Required), ..hi() }, "tool_choice"),
         ("o1-mini", Chat { system: "x".to_owned(), ..hi() }, "system"),
+        ("gpt-4.1", Chat { thinking: low, ..hi() }, "reasoning.effort"),
+        ("gpt-4.1", Chat { thinking: Some(thinking(None, Some(Summary::Auto))), ..hi() }, "reasoning.summary"),
         ("gpt-5", Chat { thinking: budget, ..hi() }, "reasoning.budget_tokens"),
         ("gpt-5", Chat { thinking: any, ..hi() }, "reasoning.budget_tokens"),
         ("gpt-4o", Chat { cache: Some(CacheControl::OneHour), ..hi() }, "cache_control"),
