@@ -71,7 +71,7 @@ fn api(model: &str, chat: &Chat) -> Result<OpenAiApi, Unsupported> {
             problem: format!("{model} answers only through the Responses API; leave it unset"),
         }),
         Some(asked) => Ok(asked),
-        None if only_responses || responses::is_needed(chat) => Ok(OpenAiApi::Responses),
+        None if only_responses || responses::is_needed(model, chat) => Ok(OpenAiApi::Responses),
         None => Ok(OpenAiApi::ChatCompletions),
     }
 }

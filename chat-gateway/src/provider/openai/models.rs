@@ -109,6 +109,11 @@ pub(super) fn only_responses(model: &str) -> bool {
         || (is_reasoning(&base) && base.split('-').any(|word| word == "pro"))
 }
 
+/// Whether the model refuses, on Chat Completions, to think if it is given functions.
+pub(super) fn thinks_without_functions(model: &str) -> bool {
+    gpt_version(&base(model)).is_some_and(|version| version >= (5, 4))
+}
+
 /// The version of a GPT, without a minor one as 0.
 fn gpt_version(base: &str) -> Option<(u32, u32)> {
     let rest = base.strip_prefix("gpt-")?;

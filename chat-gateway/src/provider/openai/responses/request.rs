@@ -23,7 +23,7 @@ const OPENAI: Provider = Provider::OpenAi;
 const API: &str = "OpenAI's Responses API";
 
 /// The API refuses less.
-const OUTPUT_TOKENS_MIN: u32 = 16;
+pub(super) const OUTPUT_TOKENS_MIN: u32 = 16;
 
 pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
     check(model, chat)?;

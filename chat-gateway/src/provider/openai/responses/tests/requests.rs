@@ -18,6 +18,11 @@ fn hi() -> Chat {
     chat(vec![user(vec![text("Hi")])])
 }
 
+/// A chat that leaves the API open.
+fn plain() -> Chat {
+    Chat { openai_api: None, ..hi() }
+}
+
 fn text(text: &str) -> UserPart {
     UserPart::Text(text.to_owned())
 }
@@ -366,7 +371,6 @@ fn what_is_the_gateways_cannot_be_set() {
 #[test]
 fn responses_is_chosen_where_it_is_needed() {
     let asked = |messages| Chat { messages, ..Chat::default() };
-    let plain = || asked(vec![user(vec![text("Hi")])]);
     let tool = |json: &str| Chat { tools: vec![Tool::Provider(json.to_owned()).into()], ..plain() };
     let reasoned = |reasoning| asked(vec![assistant(vec![AssistantPart::Reasoning(reasoning)])]);
     let words = Reasoning { text: "Hm".to_owned(), ..Reasoning::default() };
@@ -396,4 +400,34 @@ fn responses_is_chosen_where_it_is_needed() {
     }
     let impossible = Chat { openai_api: Some(OpenAiApi::ChatCompletions), ..plain() };
     assert_eq!(refused("o3-pro", &impossible), "openai_api");
+}
+
+#[test]
+fn responses_is_chosen_where_functions_and_thinking_need_it() {
+    let called = |thinking| Chat { tools: vec![function("", None)], thinking, ..plain() };
+    let none = Some(thinking(Some(Effort::None), None));
+    let custom: Part<Tool> = Tool::Provider(r#"{"type":"custom","custom":{"name":"c"}}"#.to_owned()).into();
+    let audio = UserPart::Audio(Audio { data: "x".into(), media_type: "audio/wav".to_owned() });
+    let verbosity = [("verbosity".to_owned(), json!("low"))].into_iter().collect();
+    for (model, chat, path) in [
+        ("gpt-5.4", called(None), "/responses"),
+        ("gpt-5.4-mini", called(Some(thinking(Some(Effort::Low), None))), "/responses"),
+        ("gpt-6-sol", called(None), "/responses"),
+        ("gpt-5.4", called(none), "/chat/completions"),
+        ("gpt-5.3", called(Some(thinking(Some(Effort::Low), None))), "/chat/completions"),
+        ("openai/gpt-5.4", called(None), "/chat/completions"),
+        ("gpt-5.4", plain(), "/chat/completions"),
+        ("gpt-5.4", Chat { seed: Some(1), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { stop_sequences: vec!["x".to_owned()], ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { presence_penalty: Some(0.5), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { frequency_penalty: Some(0.5), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { max_output_tokens: Some(15), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { max_output_tokens: Some(16), ..called(None) }, "/responses"),
+        ("gpt-5.4", Chat { tools: vec![function("", None), custom], ..plain() }, "/chat/completions"),
+        ("gpt-5.4", Chat { messages: vec![user(vec![audio])], ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { provider_options: verbosity, ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { openai_api: Some(OpenAiApi::ChatCompletions), ..called(None) }, "/chat/completions"),
+    ] {
+        assert_eq!(OpenAi.request(model, &chat).unwrap().path, path, "{model} {chat:?}");
+    }
 }
