@@ -32,8 +32,9 @@ impl Provider for OpenAi {
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {
-        // Without `include_usage`, Chat Completions says nothing of what an answer used.
-        &["model", "stream", "n", "background", "stream_options.include_usage"]
+        // Gateways such as OpenRouter let another model answer with `models`, `fallbacks` or
+        // `route`. Without `include_usage`, Chat Completions says nothing of what an answer used.
+        &["model", "models", "fallbacks", "route", "stream", "n", "background", "stream_options.include_usage"]
     }
 
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {

@@ -352,6 +352,9 @@ fn what_responses_does_not_have_is_refused() {
 fn what_is_the_gateways_cannot_be_set() {
     for (options, field) in [
         (json!({ "model": "x" }), "model"),
+        (json!({ "models": ["x", "y"] }), "models"),
+        (json!({ "fallbacks": ["x"] }), "fallbacks"),
+        (json!({ "route": "fallback" }), "route"),
         (json!({ "stream": false }), "stream"),
         (json!({ "background": true }), "background"),
         (json!({ "stream_options": { "include_usage": false } }), "stream_options.include_usage"),
