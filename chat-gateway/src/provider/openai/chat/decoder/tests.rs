@@ -101,6 +101,21 @@ fn imitators_send_calls_in_their_own_ways() {
         r#"{"tool_calls":[{"index":0,"id":"b","function":{"name":"t","arguments":"{}"}}]}"#,
     ];
     assert_eq!(lines(&answer(&whole_at_index_0, "tool_calls")), ["0 a t {}", "1 b t {}"]);
+    let whole_without_id = [
+        r#"{"tool_calls":[{"index":0,"function":{"name":"a","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"{\"k\":"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"1}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":""}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"c","arguments":""}}]}"#,
+    ];
+    let expected = ["0 call_seed_0 a {}", r#"1 call_seed_1 b {"k":1}"#, "2 call_seed_2 b {}", "3 call_seed_3 c {}"];
+    assert_eq!(lines(&answer(&whole_without_id, "tool_calls")), expected);
+    let same_id_each_time = [
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":" "}}]}"#,
+    ];
+    assert_eq!(lines(&answer(&same_id_each_time, "tool_calls")), ["0 a t {} "]);
     let without_index = [
         r#"{"tool_calls":[{"id":"a","function":{"name":"t","arguments":"{"}}]}"#,
         r#"{"tool_calls":[{"function":{"arguments":"}"}}]}"#,
