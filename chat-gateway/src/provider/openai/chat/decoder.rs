@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{Citation, CitationKind, Event, Finish, FinishReason, ReasoningDelta},
+    message::{Citation, CitationKind, Event, Finish, FinishReason, ReasoningDelta, Usage},
     provider::{Broken, Decoder, Output, json_text, openai::errors, tool_calls::CallEnd},
 };
 
@@ -140,10 +140,11 @@ impl ChunkDecoder {
             }
         }
         if let Some(usage) = chunk.usage {
-            let counts: Counts = json_text::object(usage.get().as_bytes())
-                .ok_or(Broken::Malformed("the usage of an answer is not counts"))?;
             usage.get().clone_into(&mut self.usage);
-            out.report_usage(counts.after(out.usage.unwrap_or_default()));
+            let counts = Counts::of(usage).after(out.usage.unwrap_or_default());
+            if counts != Usage::default() {
+                out.report_usage(counts);
+            }
         }
         Ok(())
     }

@@ -274,6 +274,32 @@ fn the_end_has_what_the_provider_said_of_the_whole() {
 }
 
 #[test]
+fn a_count_that_cannot_be_read_is_none() {
+    for (counts, read_counts) in [
+        (
+            r#"{"prompt_tokens":-1,"completion_tokens":5,"total_tokens":15}"#,
+            Some([None, None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":5.5,"prompt_tokens_details":[],"completion_tokens_details":[7]}"#,
+            Some([Some(10), None, None, None, None, None]),
+        ),
+        (
+            r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":"4","cache_write_tokens":2}}"#,
+            Some([Some(10), None, Some(2), None, None, None]),
+        ),
+        (r#"{"prompt_tokens":"x"}"#, None),
+        ("[]", None),
+        ("7", None),
+    ] {
+        let data = format!(r#"{{"choices":[],"usage":{counts}}}"#);
+        let answer = read(chat::decoder, &stream(&[&chunk(r#"{"content":"x"}"#, "\"stop\""), &data, "[DONE]"]));
+        assert_eq!((answer.text().as_str(), answer.finish().usage), ("x", read_counts.map(usage)), "{counts}");
+        assert_eq!(answer.finish().provider_usage, counts);
+    }
+}
+
+#[test]
 fn only_done_is_an_end() {
     let finished = chunk(r#"{"content":"x"}"#, "\"stop\"");
     let cut = read(chat::decoder, &stream(&[&finished, USAGE]));
@@ -299,7 +325,6 @@ fn what_must_not_be_is_malformed() {
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a"}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","custom":{"input":"x"}}]}}]}"#,
         r#"{"choices":[{"delta":{"annotations":{}}}]}"#,
-        r#"{"choices":[],"usage":{"prompt_tokens":"x"}}"#,
     ] {
         assert!(matches!(read(chat::decoder, &stream(&[data])).broken, Some(Broken::Malformed(_))), "{data}");
     }
