@@ -6,9 +6,10 @@ use serde_json::value::RawValue;
 
 use crate::{message::Usage, provider::json_text};
 
-/// Fields that say nothing to anyone: what every chunk is, padding, and which part of the
-/// text a filter has looked at.
-pub(super) const PASSED_OVER: [&str; 5] = ["object", "created", "obfuscation", "role", "content_filter_offsets"];
+/// Fields that say nothing to anyone: what every chunk is, padding (`p` is Mistral's), which
+/// part of the text a filter has looked at, and the number of a token that is there as text.
+pub(super) const PASSED_OVER: [&str; 7] =
+    ["object", "created", "obfuscation", "p", "role", "content_filter_offsets", "token_id"];
 
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
@@ -24,6 +25,9 @@ pub(super) struct Chunk<'a> {
     pub(super) service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) system_fingerprint: Option<&'a RawValue>,
+    /// Who answers behind OpenRouter.
+    #[serde(borrow)]
+    pub(super) provider: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) moderation: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -37,6 +41,9 @@ pub(super) struct Choice<'a> {
     #[serde(borrow)]
     pub(super) delta: Option<Delta<'a>>,
     pub(super) finish_reason: Option<String>,
+    /// The word of who answers behind OpenRouter.
+    #[serde(borrow)]
+    pub(super) native_finish_reason: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) logprobs: Option<&'a RawValue>,
     #[serde(borrow)]

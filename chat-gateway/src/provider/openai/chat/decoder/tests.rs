@@ -274,6 +274,23 @@ fn the_end_has_what_the_provider_said_of_the_whole() {
 }
 
 #[test]
+fn what_every_chunk_says_is_passed_on_once() {
+    let added = |n: u32, rest: &str| {
+        format!(
+            r#"{{"id":"c{n}","provider":"Azure","p":"ab","choices":[{{"delta":{{"content":"x","token_id":{n}}}{rest}}}]}}"#
+        )
+    };
+    let cited = |n: u32| added(n, "").replacen('{', r#"{"citations":["https://a.test"],"stats":{},"#, 1);
+    let last = added(4, r#","finish_reason":"stop","native_finish_reason":"completed""#);
+    let data = [added(0, ""), cited(1), cited(2), cited(3), last];
+    let data: Vec<&str> = data.iter().map(String::as_str).chain(["[DONE]"]).collect();
+    let answer = read(chat::decoder, &stream(&data));
+    assert_eq!((asides(&answer), answer.text().as_str()), (vec![("chat.completion.chunk", data[1])], "xxxxx"));
+    let details = r#"{"provider":"Azure","native_finish_reason":"completed"}"#;
+    assert_eq!(answer.finish().provider_details, details);
+}
+
+#[test]
 fn a_count_that_cannot_be_read_is_none() {
     for (counts, read_counts) in [
         (
