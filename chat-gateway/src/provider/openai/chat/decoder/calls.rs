@@ -52,6 +52,9 @@ struct CustomCall {
     #[serde(rename = "type")]
     kind: &'static str,
     custom: Called,
+    /// Ours: the text of an input does not show that it was cut.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,7 +98,7 @@ impl Calls {
 
     /// The answer ends, and all calls with it.
     pub(super) fn finish(&mut self, end: CallEnd, out: &mut Output) {
-        self.finish_custom(out);
+        self.finish_custom(end, out);
         self.functions.finish_all(end, out);
     }
 
@@ -157,7 +160,7 @@ impl Calls {
     /// A call has no end of its own. The one before is whole if its arguments are: then
     /// the caller need not wait for the others.
     fn finish_before(&mut self, out: &mut Output) {
-        self.finish_custom(out);
+        self.finish_custom(CallEnd::Whole, out);
         if let Some(complete) = self.functions.last_if_complete() {
             self.functions.finish(complete, CallEnd::Whole, out);
         }
@@ -174,7 +177,13 @@ impl Calls {
             None if name.is_empty() => return Err(Broken::Malformed("a call of a custom tool begins without a name")),
             None => {
                 self.finish_before(out);
-                CustomCall { index, id, kind: "custom", custom: Called { name, input: String::new() } }
+                CustomCall {
+                    index,
+                    id,
+                    kind: "custom",
+                    custom: Called { name, input: String::new() },
+                    incomplete: false,
+                }
             }
         };
         (out.committed, self.custom_begun) = (true, true);
@@ -187,8 +196,9 @@ impl Calls {
     }
 
     /// It cannot be sent back: nothing in a request answers it.
-    fn finish_custom(&mut self, out: &mut Output) {
-        if let Some(call) = self.custom.take() {
+    fn finish_custom(&mut self, end: CallEnd, out: &mut Output) {
+        if let Some(mut call) = self.custom.take() {
+            call.incomplete = end == CallEnd::Cut;
             let json = serde_json::to_string(&call).unwrap_or_default();
             out.push(Event::Provider(ProviderEvent { kind: call.kind.to_owned(), json, replayable: false }));
         }

@@ -261,6 +261,17 @@ fn a_call_of_a_custom_tool_is_put_together() {
 }
 
 #[test]
+fn a_call_of_a_custom_tool_that_the_limit_cuts_is_incomplete() {
+    let call = |id: &str| {
+        format!(r#"{{"tool_calls":[{{"index":0,"id":"{id}","type":"custom","custom":{{"name":"c","input":"x"}}}}]}}"#)
+    };
+    let answer = answer(&[&call("a"), &call("b")], "length");
+    let whole = r#"{"id":"a","type":"custom","custom":{"name":"c","input":"x"}}"#;
+    let cut = r#"{"id":"b","type":"custom","custom":{"name":"c","input":"x"},"incomplete":true}"#;
+    assert_eq!(asides(&answer), [("custom", whole), ("custom", cut)]);
+}
+
+#[test]
 fn the_end_has_what_the_provider_said_of_the_whole() {
     let said = r#"{"choices":[],"service_tier":"auto","system_fingerprint":null,"usage":{"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}}"#;
     let again = r#"{"choices":[],"service_tier":"default","system_fingerprint":"fp","usage":{"prompt_tokens":4, "completion_tokens":5}}"#;
