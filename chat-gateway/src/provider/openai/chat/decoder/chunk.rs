@@ -4,7 +4,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{message::Usage, provider::json_text};
+use crate::{
+    message::Usage,
+    provider::{bounded_list, json_text},
+};
 
 /// Fields that say nothing to anyone: what every chunk is, padding (`p` is Mistral's), which
 /// part of the text a filter has looked at, and the number of a token that is there as text.
@@ -15,7 +18,7 @@ pub(super) const PASSED_OVER: [&str; 7] =
 pub(super) struct Chunk<'a> {
     pub(super) id: Option<String>,
     pub(super) model: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
@@ -54,6 +57,7 @@ pub(super) struct Choice<'a> {
 pub(super) struct Delta<'a> {
     pub(super) content: Option<String>,
     pub(super) refusal: Option<String>,
+    #[serde(default, deserialize_with = "bounded_list::read")]
     pub(super) tool_calls: Option<Vec<CallDelta>>,
     /// The form before there were several calls.
     pub(super) function_call: Option<FunctionDelta>,
@@ -63,7 +67,7 @@ pub(super) struct Delta<'a> {
     pub(super) reasoning: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) audio: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) annotations: Option<Vec<&'a RawValue>>,
 }
 

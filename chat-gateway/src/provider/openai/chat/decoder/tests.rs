@@ -359,6 +359,14 @@ fn what_must_not_be_is_malformed() {
 }
 
 #[test]
+fn a_list_without_end_is_malformed() {
+    let many = vec!["{}"; 5000].join(",");
+    for data in [format!(r#"{{"choices":[{many}]}}"#), chunk(&format!(r#"{{"tool_calls":[{many}]}}"#), "null")] {
+        assert!(matches!(read(chat::decoder, &stream(&[&data])).broken, Some(Broken::Malformed(_))));
+    }
+}
+
+#[test]
 fn an_error_in_the_stream_is_the_error_it_stands_for() {
     use RejectionKind as Kind;
     for (error, kind) in [
