@@ -4,6 +4,7 @@
 //! of bodies. What does not differ is in `upstream`.
 
 mod anthropic;
+mod bounded_list;
 mod gemini;
 mod json_text;
 mod key_check;

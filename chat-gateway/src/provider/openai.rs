@@ -32,8 +32,9 @@ impl Provider for OpenAi {
     }
 
     fn fixed_options(&self) -> &'static [&'static str] {
-        // Without `include_usage`, Chat Completions says nothing of what an answer used.
-        &["model", "stream", "n", "background", "stream_options.include_usage"]
+        // Gateways such as OpenRouter let another model answer with `models`, `fallbacks` or
+        // `route`. Without `include_usage`, Chat Completions says nothing of what an answer used.
+        &["model", "models", "fallbacks", "route", "stream", "n", "background", "stream_options.include_usage"]
     }
 
     fn classify(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> Rejection {
@@ -71,7 +72,7 @@ fn api(model: &str, chat: &Chat) -> Result<OpenAiApi, Unsupported> {
             problem: format!("{model} answers only through the Responses API; leave it unset"),
         }),
         Some(asked) => Ok(asked),
-        None if only_responses || responses::is_needed(chat) => Ok(OpenAiApi::Responses),
+        None if only_responses || responses::is_needed(model, chat) => Ok(OpenAiApi::Responses),
         None => Ok(OpenAiApi::ChatCompletions),
     }
 }

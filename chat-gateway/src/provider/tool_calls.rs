@@ -85,6 +85,11 @@ impl ToolCalls {
         self.position(key).map(|at| self.open[at].id.as_str())
     }
 
+    /// The name of an open call.
+    pub(super) fn name(&self, key: u64) -> Option<&str> {
+        self.position(key).map(|at| self.open[at].name.as_str())
+    }
+
     /// The call that began last, if it is open and its arguments are whole JSON: no
     /// further piece can belong to it.
     pub(super) fn last_if_complete(&self) -> Option<u64> {

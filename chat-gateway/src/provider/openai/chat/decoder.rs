@@ -6,22 +6,26 @@
 //! recorded answers have it.
 //!
 //! What a chunk has beside its piece is passed on with the whole chunk, once for each
-//! thing: named after its field, or `chat.completion.chunk` if the field is not known.
+//! thing: named after its field, or `chat.completion.chunk` if the field is not known. What
+//! chunk after chunk says again is passed on with the first of them.
 
 mod calls;
 mod chunk;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{Citation, CitationKind, Event, Finish, FinishReason, ReasoningDelta},
+    message::{Citation, CitationKind, Event, Finish, FinishReason, ReasoningDelta, Usage},
     provider::{Broken, Decoder, Output, json_text, openai::errors, tool_calls::CallEnd},
 };
 
 use calls::Calls;
+use unread::Unread;
+
 use chunk::{Annotation, Choice, Chunk, Counts, Delta, Logprobs, PASSED_OVER};
 
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(super) struct ChunkDecoder {
     refused: bool,
     finish_reason: String,
     details: Details,
+    unread: Unread,
     /// The provider's own, latest.
     usage: String,
 }
@@ -49,6 +54,10 @@ struct Details {
     service_tier: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     system_fingerprint: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native_finish_reason: Option<Box<RawValue>>,
 }
 
 /// The names under which a chunk is passed on.
@@ -64,6 +73,7 @@ impl ChunkDecoder {
             refused: false,
             finish_reason: String::new(),
             details: Details::default(),
+            unread: Unread::default(),
             usage: String::new(),
         }
     }
@@ -81,7 +91,7 @@ impl Decoder for ChunkDecoder {
         }
         let mut asides = Asides::new();
         self.chunk(chunk, &mut asides, out)?;
-        if unread {
+        if unread && self.unread.says_more(data) {
             note(&mut asides, UNKNOWN);
         }
         for kind in asides {
@@ -125,6 +135,7 @@ impl ChunkDecoder {
         }
         keep(&mut self.details.service_tier, chunk.service_tier);
         keep(&mut self.details.system_fingerprint, chunk.system_fingerprint);
+        keep(&mut self.details.provider, chunk.provider);
         if chunk.moderation.is_some_and(says_something) {
             note(asides, "moderation");
         }
@@ -140,10 +151,11 @@ impl ChunkDecoder {
             }
         }
         if let Some(usage) = chunk.usage {
-            let counts: Counts = json_text::object(usage.get().as_bytes())
-                .ok_or(Broken::Malformed("the usage of an answer is not counts"))?;
             usage.get().clone_into(&mut self.usage);
-            out.report_usage(counts.after(out.usage.unwrap_or_default()));
+            let counts = Counts::of(usage).after(out.usage.unwrap_or_default());
+            if counts != Usage::default() {
+                out.report_usage(counts);
+            }
         }
         Ok(())
     }
@@ -155,6 +167,7 @@ impl ChunkDecoder {
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             self.finish_reason = reason;
         }
+        keep(&mut self.details.native_finish_reason, choice.native_finish_reason);
         if choice.logprobs.is_some_and(has_logprobs) {
             note(asides, "logprobs");
         }
@@ -251,7 +264,9 @@ impl Details {
     /// Empty if nothing was said.
     fn json(&self) -> String {
         match self {
-            Self { service_tier: None, system_fingerprint: None } => String::new(),
+            Self { service_tier: None, system_fingerprint: None, provider: None, native_finish_reason: None } => {
+                String::new()
+            }
             Self { .. } => serde_json::to_string(self).unwrap_or_default(),
         }
     }

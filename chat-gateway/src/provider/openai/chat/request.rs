@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{self, Amount, Chat, ResponseFormat, Tool, ToolChoice},
-    provider::{Unsupported, json_text},
+    message::{self, Chat, ResponseFormat, Tool, ToolChoice},
+    provider::{Unsupported, json_text, openai::models::effort},
 };
 
 use conversation::{Turn, turns};
@@ -38,7 +38,7 @@ pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupp
         tool_choice: chat.tool_choice.as_ref().filter(|_| has_tools).map(choice),
         parallel_tool_calls: chat.parallel_tool_calls.filter(|_| has_tools),
         response_format: format(chat.response_format.as_ref())?,
-        reasoning_effort: effort(chat),
+        reasoning_effort: effort(model, chat),
         metadata: &chat.metadata,
         store: !chat.metadata.is_empty(),
     })
@@ -186,12 +186,4 @@ fn format(format: Option<&ResponseFormat>) -> Result<Option<Format<'_>>, Unsuppo
         strict: schema.strict,
     };
     Ok(Some(Format::JsonSchema { json_schema }))
-}
-
-fn effort(chat: &Chat) -> Option<&'static str> {
-    match chat.thinking?.amount? {
-        Amount::Effort(effort) => Some(effort.name()),
-        // Refused before.
-        Amount::Tokens(_) | Amount::AnyTokens => None,
-    }
 }

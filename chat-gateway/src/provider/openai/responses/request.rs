@@ -8,10 +8,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    message::{Amount, Chat, Function, Provider, ResponseFormat, Schema, Summary, Thinking, Tool, ToolChoice},
+    message::{Chat, Function, Provider, ResponseFormat, Schema, Summary, Tool, ToolChoice},
     provider::{
         Unsupported, json_text, limits,
-        openai::models::{check_amount, is_reasoning, is_sampled, takes_no_system},
+        openai::models::{
+            check_amount, check_sampling, effort, is_reasoning, is_told_to_think, never_thinks, takes_no_system,
+        },
     },
 };
 
@@ -21,7 +23,7 @@ const OPENAI: Provider = Provider::OpenAi;
 const API: &str = "OpenAI's Responses API";
 
 /// The API refuses less.
-const OUTPUT_TOKENS_MIN: u32 = 16;
+pub(super) const OUTPUT_TOKENS_MIN: u32 = 16;
 
 pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
     check(model, chat)?;
@@ -32,11 +34,11 @@ pub(in super::super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupp
         input: input::items(chat)?,
         stream: true,
         store: false,
-        include: if is_reasoning(model) { &["reasoning.encrypted_content"] } else { &[] },
+        include: if may_think(model, chat) { &["reasoning.encrypted_content"] } else { &[] },
         max_output_tokens: chat.max_output_tokens,
         temperature: chat.temperature,
         top_p: chat.top_p,
-        reasoning: chat.thinking.map(Reasoning::of).filter(Reasoning::says_something),
+        reasoning: Some(Reasoning::of(model, chat)).filter(Reasoning::says_something),
         text: chat.response_format.as_ref().map(text).transpose()?,
         tools: chat.tools.iter().enumerate().map(|(at, found)| tool(at, &found.content)).collect::<Result<_, _>>()?,
         // Both are a 400 without tools, and mean nothing then.
@@ -146,14 +148,10 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     limits::absent(API, "presence_penalty", chat.presence_penalty.as_ref())?;
     limits::absent(API, "frequency_penalty", chat.frequency_penalty.as_ref())?;
     check_amount(model, chat)?;
-    if !is_reasoning(model) {
-        let shown = chat.thinking.and_then(|thinking| thinking.summary).filter(|summary| *summary != Summary::None);
-        limits::absent(model, "reasoning.summary", shown.as_ref())?;
+    if never_thinks(model) {
+        limits::absent(model, "reasoning.summary", shown(chat).as_ref())?;
     }
-    if !is_sampled(model, chat) {
-        limits::absent(model, "temperature", chat.temperature.as_ref())?;
-        limits::absent(model, "top_p", chat.top_p.as_ref())?;
-    }
+    check_sampling(model, chat)?;
     limits::within(OPENAI, "temperature", chat.temperature, &(0.0..=2.0))?;
     limits::within(OPENAI, "top_p", chat.top_p, &limits::TOP_P)?;
     if !chat.system.is_empty() && takes_no_system(model) {
@@ -171,21 +169,27 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     }
 }
 
+/// The summary, unless none is asked for.
+fn shown(chat: &Chat) -> Option<Summary> {
+    chat.thinking?.summary.filter(|summary| *summary != Summary::None)
+}
+
+/// Whether thoughts may come with the answer. Servers that imitate this API may refuse to be
+/// asked for them, so an unknown model is only if it is to think.
+fn may_think(model: &str, chat: &Chat) -> bool {
+    is_reasoning(model) || is_told_to_think(chat) || shown(chat).is_some()
+}
+
 impl Reasoning {
-    fn of(thinking: Thinking) -> Self {
-        let effort = match thinking.amount {
-            Some(Amount::Effort(effort)) => Some(effort.name()),
-            // Refused before.
-            Some(Amount::Tokens(_) | Amount::AnyTokens) | None => None,
-        };
-        let summary = match thinking.summary {
+    fn of(model: &str, chat: &Chat) -> Self {
+        let summary = match shown(chat) {
             Some(Summary::Auto) => Some("auto"),
             Some(Summary::Concise) => Some("concise"),
             Some(Summary::Detailed) => Some("detailed"),
             // Nothing is shown unless it is asked for.
             Some(Summary::None) | None => None,
         };
-        Self { effort, summary }
+        Self { effort: effort(model, chat), summary }
     }
 
     fn says_something(&self) -> bool {

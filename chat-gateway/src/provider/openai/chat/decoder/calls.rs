@@ -3,9 +3,13 @@
 //! Calls of functions become the common calls. A custom tool is called with a text, which
 //! is none of them: such a call is put together and handed on as it would have come at once.
 
+mod brackets;
+
 use serde::Serialize;
 
 use super::chunk::{CallDelta, CustomDelta, FunctionDelta};
+use brackets::Brackets;
+
 use crate::{
     message::{Event, ProviderEvent},
     provider::{
@@ -24,11 +28,19 @@ const INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) struct Calls {
     seed: String,
     functions: ToolCalls,
-    /// The call that each index of the provider means now. Indexes may be used again by
-    /// servers that imitate the API.
-    keys: Vec<(u64, u64)>,
+    /// All calls of functions. Indexes may be used again by servers that imitate the API: the
+    /// latest call is meant.
+    indexed: Vec<Indexed>,
     custom: Option<CustomCall>,
     custom_begun: bool,
+}
+
+/// What an index of the provider means.
+#[derive(Debug)]
+struct Indexed {
+    index: u64,
+    key: u64,
+    arguments: Brackets,
 }
 
 /// A call of a custom tool, in the provider's form.
@@ -40,6 +52,9 @@ struct CustomCall {
     #[serde(rename = "type")]
     kind: &'static str,
     custom: Called,
+    /// Ours: the text of an input does not show that it was cut.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incomplete: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,7 +68,7 @@ impl Calls {
         Self {
             seed: seed.to_owned(),
             functions: ToolCalls::default(),
-            keys: Vec::new(),
+            indexed: Vec::new(),
             custom: None,
             custom_begun: false,
         }
@@ -83,7 +98,7 @@ impl Calls {
 
     /// The answer ends, and all calls with it.
     pub(super) fn finish(&mut self, end: CallEnd, out: &mut Output) {
-        self.finish_custom(out);
+        self.finish_custom(end, out);
         self.functions.finish_all(end, out);
     }
 
@@ -95,50 +110,57 @@ impl Calls {
         out: &mut Output,
     ) -> Result<(), Broken> {
         let name = delta.name.unwrap_or_default();
-        let key = match self.continued(index, &id, &name) {
-            Some(key) => key,
+        let arguments = delta.arguments.unwrap_or_default();
+        let at = match self.continued(index, &id, &name, &arguments) {
+            Some(at) => at,
             None => self.begin(index, id, name, out)?,
         };
+        let call = &mut self.indexed[at];
         // White space after a call that is whole belongs to nothing.
-        let arguments = delta.arguments.unwrap_or_default();
-        if arguments.trim().is_empty() && !self.functions.is_open(key) {
+        if arguments.trim().is_empty() && !self.functions.is_open(call.key) {
             return Ok(());
         }
-        self.functions.append(key, arguments, out)
+        call.arguments.push(&arguments);
+        self.functions.append(call.key, arguments, out)
     }
 
-    /// The call that a delta goes on with. Another id together with a name begins a call
-    /// even at a known index: some servers give every call the index 0. An id alone does
-    /// not, for others make a new one up for each delta.
-    fn continued(&self, index: Option<u64>, id: &str, name: &str) -> Option<u64> {
-        let (_, key) = match index {
-            Some(index) => self.keys.iter().rfind(|(known, _)| *known == index)?,
-            None => self.keys.last()?,
+    /// The call that a delta goes on with. Some servers give every call the index 0, so a
+    /// name begins a call even at a known index, if it comes with another id, or with none
+    /// after whole arguments. An id alone does not, for others make a new one up for each
+    /// delta; nor does the name of the call again with nothing more.
+    fn continued(&self, index: Option<u64>, id: &str, name: &str, arguments: &str) -> Option<usize> {
+        let at = match index {
+            Some(index) => self.indexed.iter().rposition(|call| call.index == index)?,
+            None => self.indexed.len().checked_sub(1)?,
         };
-        let other_id = !id.is_empty() && self.functions.id(*key) != Some(id);
-        let begins = !name.is_empty() && (other_id || !self.functions.is_open(*key));
-        (!begins).then_some(*key)
+        let call = &self.indexed[at];
+        let other_id = !id.is_empty() && self.functions.id(call.key) != Some(id);
+        let says_more = !arguments.is_empty() || self.functions.name(call.key) != Some(name);
+        let after_whole = id.is_empty() && call.arguments.are_closed() && says_more;
+        let begins = !name.is_empty() && (other_id || after_whole || !self.functions.is_open(call.key));
+        (!begins).then_some(at)
     }
 
-    fn begin(&mut self, index: Option<u64>, id: String, name: String, out: &mut Output) -> Result<u64, Broken> {
+    /// The place of a new call among all.
+    fn begin(&mut self, index: Option<u64>, id: String, name: String, out: &mut Output) -> Result<usize, Broken> {
         if name.is_empty() {
             return Err(Broken::Malformed("a tool call begins without a name"));
         }
-        if self.keys.len() >= CALL_INDEXES_MAX {
+        if self.indexed.len() >= CALL_INDEXES_MAX {
             return Err(Broken::Malformed("too many tool calls"));
         }
         self.finish_before(out);
         let key = u64::from(self.functions.begun());
         let id = if id.is_empty() { format!("call_{}_{key}", self.seed) } else { id };
         self.functions.begin(key, id, name, out)?;
-        self.keys.push((index.unwrap_or(key), key));
-        Ok(key)
+        self.indexed.push(Indexed { index: index.unwrap_or(key), key, arguments: Brackets::default() });
+        Ok(self.indexed.len() - 1)
     }
 
     /// A call has no end of its own. The one before is whole if its arguments are: then
     /// the caller need not wait for the others.
     fn finish_before(&mut self, out: &mut Output) {
-        self.finish_custom(out);
+        self.finish_custom(CallEnd::Whole, out);
         if let Some(complete) = self.functions.last_if_complete() {
             self.functions.finish(complete, CallEnd::Whole, out);
         }
@@ -155,7 +177,13 @@ impl Calls {
             None if name.is_empty() => return Err(Broken::Malformed("a call of a custom tool begins without a name")),
             None => {
                 self.finish_before(out);
-                CustomCall { index, id, kind: "custom", custom: Called { name, input: String::new() } }
+                CustomCall {
+                    index,
+                    id,
+                    kind: "custom",
+                    custom: Called { name, input: String::new() },
+                    incomplete: false,
+                }
             }
         };
         (out.committed, self.custom_begun) = (true, true);
@@ -168,8 +196,9 @@ impl Calls {
     }
 
     /// It cannot be sent back: nothing in a request answers it.
-    fn finish_custom(&mut self, out: &mut Output) {
-        if let Some(call) = self.custom.take() {
+    fn finish_custom(&mut self, end: CallEnd, out: &mut Output) {
+        if let Some(mut call) = self.custom.take() {
+            call.incomplete = end == CallEnd::Cut;
             let json = serde_json::to_string(&call).unwrap_or_default();
             out.push(Event::Provider(ProviderEvent { kind: call.kind.to_owned(), json, replayable: false }));
         }

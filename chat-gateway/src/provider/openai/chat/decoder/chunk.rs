@@ -4,17 +4,21 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::message::Usage;
+use crate::{
+    message::Usage,
+    provider::{bounded_list, json_text},
+};
 
-/// Fields that say nothing to anyone: what every chunk is, padding, and which part of the
-/// text a filter has looked at.
-pub(super) const PASSED_OVER: [&str; 5] = ["object", "created", "obfuscation", "role", "content_filter_offsets"];
+/// Fields that say nothing to anyone: what every chunk is, padding (`p` is Mistral's), which
+/// part of the text a filter has looked at, and the number of a token that is there as text.
+pub(super) const PASSED_OVER: [&str; 7] =
+    ["object", "created", "obfuscation", "p", "role", "content_filter_offsets", "token_id"];
 
 #[derive(Deserialize)]
 pub(super) struct Chunk<'a> {
     pub(super) id: Option<String>,
     pub(super) model: Option<String>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
     pub(super) usage: Option<&'a RawValue>,
@@ -24,6 +28,9 @@ pub(super) struct Chunk<'a> {
     pub(super) service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) system_fingerprint: Option<&'a RawValue>,
+    /// Who answers behind OpenRouter.
+    #[serde(borrow)]
+    pub(super) provider: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) moderation: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -37,6 +44,9 @@ pub(super) struct Choice<'a> {
     #[serde(borrow)]
     pub(super) delta: Option<Delta<'a>>,
     pub(super) finish_reason: Option<String>,
+    /// The word of who answers behind OpenRouter.
+    #[serde(borrow)]
+    pub(super) native_finish_reason: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) logprobs: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -47,6 +57,7 @@ pub(super) struct Choice<'a> {
 pub(super) struct Delta<'a> {
     pub(super) content: Option<String>,
     pub(super) refusal: Option<String>,
+    #[serde(default, deserialize_with = "bounded_list::read")]
     pub(super) tool_calls: Option<Vec<CallDelta>>,
     /// The form before there were several calls.
     pub(super) function_call: Option<FunctionDelta>,
@@ -56,7 +67,7 @@ pub(super) struct Delta<'a> {
     pub(super) reasoning: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) audio: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) annotations: Option<Vec<&'a RawValue>>,
 }
 
@@ -112,40 +123,60 @@ pub(super) struct Logprobs<'a> {
     pub(super) refusal: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct Counts {
-    prompt_tokens: Option<u64>,
-    completion_tokens: Option<u64>,
-    total_tokens: Option<u64>,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
+/// Counts, each by itself: one that cannot be read is none, and breaks no answer.
+#[derive(Default, Deserialize)]
+pub(super) struct Counts<'a> {
+    #[serde(borrow)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    total_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt_tokens_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    completion_tokens_details: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct PromptDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
+#[derive(Default, Deserialize)]
+struct CountDetails<'a> {
+    #[serde(borrow)]
+    cached_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_write_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_tokens: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct CompletionDetails {
-    reasoning_tokens: Option<u64>,
-}
+impl<'a> Counts<'a> {
+    pub(super) fn of(usage: &'a RawValue) -> Self {
+        json_text::object(usage.get().as_bytes()).unwrap_or_default()
+    }
 
-impl Counts {
     /// The counts, on top of those that came before: each replaces its own.
-    pub(super) fn after(self, before: Usage) -> Usage {
-        let (prompt, completion) = (self.prompt_tokens_details, self.completion_tokens_details);
-        let input = self.prompt_tokens.or(before.input);
-        let output = self.completion_tokens.or(before.output);
+    pub(super) fn after(&self, before: Usage) -> Usage {
+        let prompt = CountDetails::of(self.prompt_tokens_details);
+        let completion = CountDetails::of(self.completion_tokens_details);
+        let input = count(self.prompt_tokens).or(before.input);
+        let output = count(self.completion_tokens).or(before.output);
         let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
         Usage {
             input,
-            cached_input: prompt.as_ref().and_then(|details| details.cached_tokens).or(before.cached_input),
-            cache_write: prompt.as_ref().and_then(|details| details.cache_write_tokens).or(before.cache_write),
+            cached_input: count(prompt.cached_tokens).or(before.cached_input),
+            cache_write: count(prompt.cache_write_tokens).or(before.cache_write),
             output,
-            reasoning: completion.and_then(|details| details.reasoning_tokens).or(before.reasoning),
-            total: self.total_tokens.or_else(sum).or(before.total),
+            reasoning: count(completion.reasoning_tokens).or(before.reasoning),
+            total: count(self.total_tokens).or_else(sum).or(before.total),
         }
     }
+}
+
+impl<'a> CountDetails<'a> {
+    fn of(details: Option<&'a RawValue>) -> Self {
+        details.and_then(|details| json_text::object(details.get().as_bytes())).unwrap_or_default()
+    }
+}
+
+fn count(raw: Option<&RawValue>) -> Option<u64> {
+    serde_json::from_str(raw?.get()).ok()
 }

@@ -101,6 +101,21 @@ fn imitators_send_calls_in_their_own_ways() {
         r#"{"tool_calls":[{"index":0,"id":"b","function":{"name":"t","arguments":"{}"}}]}"#,
     ];
     assert_eq!(lines(&answer(&whole_at_index_0, "tool_calls")), ["0 a t {}", "1 b t {}"]);
+    let whole_without_id = [
+        r#"{"tool_calls":[{"index":0,"function":{"name":"a","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"{\"k\":"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"1}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":""}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"b","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"function":{"name":"c","arguments":""}}]}"#,
+    ];
+    let expected = ["0 call_seed_0 a {}", r#"1 call_seed_1 b {"k":1}"#, "2 call_seed_2 b {}", "3 call_seed_3 c {}"];
+    assert_eq!(lines(&answer(&whole_without_id, "tool_calls")), expected);
+    let same_id_each_time = [
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":"{}"}}]}"#,
+        r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"t","arguments":" "}}]}"#,
+    ];
+    assert_eq!(lines(&answer(&same_id_each_time, "tool_calls")), ["0 a t {} "]);
     let without_index = [
         r#"{"tool_calls":[{"id":"a","function":{"name":"t","arguments":"{"}}]}"#,
         r#"{"tool_calls":[{"function":{"arguments":"}"}}]}"#,
@@ -246,6 +261,17 @@ fn a_call_of_a_custom_tool_is_put_together() {
 }
 
 #[test]
+fn a_call_of_a_custom_tool_that_the_limit_cuts_is_incomplete() {
+    let call = |id: &str| {
+        format!(r#"{{"tool_calls":[{{"index":0,"id":"{id}","type":"custom","custom":{{"name":"c","input":"x"}}}}]}}"#)
+    };
+    let answer = answer(&[&call("a"), &call("b")], "length");
+    let whole = r#"{"id":"a","type":"custom","custom":{"name":"c","input":"x"}}"#;
+    let cut = r#"{"id":"b","type":"custom","custom":{"name":"c","input":"x"},"incomplete":true}"#;
+    assert_eq!(asides(&answer), [("custom", whole), ("custom", cut)]);
+}
+
+#[test]
 fn the_end_has_what_the_provider_said_of_the_whole() {
     let said = r#"{"choices":[],"service_tier":"auto","system_fingerprint":null,"usage":{"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}}"#;
     let again = r#"{"choices":[],"service_tier":"default","system_fingerprint":"fp","usage":{"prompt_tokens":4, "completion_tokens":5}}"#;
@@ -256,6 +282,49 @@ fn the_end_has_what_the_provider_said_of_the_whole() {
     assert_eq!(finish.usage, Some(usage([Some(4), Some(2), None, Some(5), None, Some(9)])));
     let silent = read(chat::decoder, &stream(&[&chunk("{}", "\"stop\""), "[DONE]"]));
     assert_eq!((silent.finish().provider_details.as_str(), silent.finish().provider_usage.as_str()), ("", ""));
+}
+
+#[test]
+fn what_every_chunk_says_is_passed_on_once() {
+    let added = |n: u32, rest: &str| {
+        format!(
+            r#"{{"id":"c{n}","provider":"Azure","p":"ab","choices":[{{"delta":{{"content":"x","token_id":{n}}}{rest}}}]}}"#
+        )
+    };
+    let cited = |n: u32| added(n, "").replacen('{', r#"{"citations":["https://a.test"],"stats":{},"#, 1);
+    let last = added(4, r#","finish_reason":"stop","native_finish_reason":"completed""#);
+    let data = [added(0, ""), cited(1), cited(2), cited(3), last];
+    let data: Vec<&str> = data.iter().map(String::as_str).chain(["[DONE]"]).collect();
+    let answer = read(chat::decoder, &stream(&data));
+    assert_eq!((asides(&answer), answer.text().as_str()), (vec![("chat.completion.chunk", data[1])], "xxxxx"));
+    let details = r#"{"provider":"Azure","native_finish_reason":"completed"}"#;
+    assert_eq!(answer.finish().provider_details, details);
+}
+
+#[test]
+fn a_count_that_cannot_be_read_is_none() {
+    for (counts, read_counts) in [
+        (
+            r#"{"prompt_tokens":-1,"completion_tokens":5,"total_tokens":15}"#,
+            Some([None, None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":5.5,"prompt_tokens_details":[],"completion_tokens_details":[7]}"#,
+            Some([Some(10), None, None, None, None, None]),
+        ),
+        (
+            r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":"4","cache_write_tokens":2}}"#,
+            Some([Some(10), None, Some(2), None, None, None]),
+        ),
+        (r#"{"prompt_tokens":"x"}"#, None),
+        ("[]", None),
+        ("7", None),
+    ] {
+        let data = format!(r#"{{"choices":[],"usage":{counts}}}"#);
+        let answer = read(chat::decoder, &stream(&[&chunk(r#"{"content":"x"}"#, "\"stop\""), &data, "[DONE]"]));
+        assert_eq!((answer.text().as_str(), answer.finish().usage), ("x", read_counts.map(usage)), "{counts}");
+        assert_eq!(answer.finish().provider_usage, counts);
+    }
 }
 
 #[test]
@@ -284,9 +353,16 @@ fn what_must_not_be_is_malformed() {
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a"}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"a","custom":{"input":"x"}}]}}]}"#,
         r#"{"choices":[{"delta":{"annotations":{}}}]}"#,
-        r#"{"choices":[],"usage":{"prompt_tokens":"x"}}"#,
     ] {
         assert!(matches!(read(chat::decoder, &stream(&[data])).broken, Some(Broken::Malformed(_))), "{data}");
+    }
+}
+
+#[test]
+fn a_list_without_end_is_malformed() {
+    let many = vec!["{}"; 5000].join(",");
+    for data in [format!(r#"{{"choices":[{many}]}}"#), chunk(&format!(r#"{{"tool_calls":[{many}]}}"#), "null")] {
+        assert!(matches!(read(chat::decoder, &stream(&[&data])).broken, Some(Broken::Malformed(_))));
     }
 }
 

@@ -42,14 +42,13 @@ fn thinking(model: &str, chat: &Chat) -> Result<(), Unsupported> {
 
 fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     let first_stop = chat.stop_sequences.first();
+    models::check_sampling(model, chat)?;
     if !models::is_sampled(model, chat) {
-        limits::absent(model, "temperature", chat.temperature.as_ref())?;
-        limits::absent(model, "top_p", chat.top_p.as_ref())?;
         limits::absent(model, "presence_penalty", chat.presence_penalty.as_ref())?;
         limits::absent(model, "frequency_penalty", chat.frequency_penalty.as_ref())?;
         limits::absent(model, "stop_sequences", first_stop.filter(|_| !can_be_stopped(model)))?;
     }
-    if is_named(&base(model), "search-preview") {
+    if models::is_search_preview(model) {
         limits::absent(model, "temperature", chat.temperature.as_ref())?;
     }
     limits::within(WHO, "temperature", chat.temperature, &(0.0..=2.0))?;
@@ -57,11 +56,6 @@ fn sampling(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     limits::within(WHO, "presence_penalty", chat.presence_penalty, &limits::PENALTY)?;
     limits::within(WHO, "frequency_penalty", chat.frequency_penalty, &limits::PENALTY)?;
     limits::stop_sequences(WHO, chat, STOP_SEQUENCES_MAX)
-}
-
-/// Whether `words` are among those that the name is made of.
-fn is_named(name: &str, words: &str) -> bool {
-    name.ends_with(&format!("-{words}")) || name.contains(&format!("-{words}-"))
 }
 
 /// Whether a model that thinks takes stop sequences: `o1` and `o3-mini`, no later one.

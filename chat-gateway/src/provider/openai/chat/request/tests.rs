@@ -76,6 +76,7 @@ fn reasoning_models_are_instructed_by_the_developer() {
         ("gpt-audio-mini", "system"),
         ("ft:gpt-4o:acme", "system"),
         ("o-series", "system"),
+        ("openai/gpt-oss-120b", "system"),
         ("o3", "developer"),
         ("o4-mini-2025-04-16", "developer"),
         ("gpt-5", "developer"),
@@ -197,6 +198,10 @@ fn effort(effort: Effort) -> Chat {
 fn effort_is_said_in_the_callers_word() {
     for (word, sent) in [(Effort::None, "none"), (Effort::Minimal, "minimal"), (Effort::Xhigh, "xhigh")] {
         assert_eq!(body("gpt-5.1", &effort(word))["reasoning_effort"], sent);
+        assert_eq!(body("openai/gpt-oss-120b", &effort(word))["reasoning_effort"], sent);
+    }
+    for model in ["gpt-4o", "gpt-5-chat-latest", "chatgpt-4o-latest"] {
+        assert_eq!(body(model, &effort(Effort::None)), body(model, &chat()), "{model}");
     }
     let hidden = thinking(None, Some(Summary::None));
     assert_eq!(body("gpt-4o", &hidden), body("gpt-4o", &chat()));
@@ -205,20 +210,26 @@ fn effort_is_said_in_the_callers_word() {
 #[test]
 fn a_model_that_does_not_think_can_be_sampled() {
     let sampled = |chat: Chat| Chat {
-        temperature: Some(1.0),
-        top_p: Some(1.0),
+        temperature: Some(0.3),
+        top_p: Some(0.5),
         presence_penalty: Some(0.0),
         frequency_penalty: Some(0.0),
         stop_sequences: vec!["END".to_owned()],
         ..chat
     };
     for model in ["gpt-5.1", "gpt-5.2-2025-12-11", "gpt-6-sol", "ft:gpt-5.4-mini:acme", "gpt-10"] {
-        assert_eq!(body(model, &sampled(effort(Effort::None)))["top_p"], 1.0, "{model}");
+        for chat in [chat(), effort(Effort::None)] {
+            let body = body(model, &sampled(chat));
+            assert_eq!((&body["temperature"], &body["stop"]), (&json!(0.3), &json!(["END"])), "{model}");
+        }
         assert_eq!(refused(model, &sampled(effort(Effort::Low))).field, "temperature");
-        assert_eq!(refused(model, &sampled(chat())).field, "temperature");
     }
     for model in ["gpt-5", "gpt-5-mini", "gpt-5.0", "o3"] {
         assert_eq!(refused(model, &sampled(effort(Effort::None))).field, "temperature", "{model}");
+    }
+    let default = Chat { temperature: Some(1.0), top_p: Some(1.0), ..chat() };
+    for model in ["gpt-5", "o3"] {
+        assert_eq!(body(model, &default)["temperature"], 1.0, "{model}");
     }
     let stopped = Chat { stop_sequences: vec!["END".to_owned()], ..chat() };
     for model in ["o1", "o1-2024-12-17", "o3-mini", "gpt-5-chat-latest"] {
@@ -236,17 +247,19 @@ fn what_openai_does_not_have_is_refused() {
         ("gpt-4o", Chat { frequency_penalty: Some(f64::INFINITY), ..chat() }, "frequency_penalty"),
         ("gpt-4o", Chat { stop_sequences: vec!["x".to_owned(); 5], ..chat() }, "stop_sequences"),
         ("gpt-4o", Chat { tool_choice: Some(ToolChoice::Tool("t".to_owned())), ..chat() }, "tool_choice"),
-        ("gpt-5", Chat { temperature: Some(1.0), ..chat() }, "temperature"),
-        ("o3", Chat { top_p: Some(1.0), ..chat() }, "top_p"),
+        ("gpt-5", Chat { temperature: Some(0.9), ..chat() }, "temperature"),
+        ("o3", Chat { top_p: Some(0.9), ..chat() }, "top_p"),
         ("o4-mini", Chat { presence_penalty: Some(0.0), ..chat() }, "presence_penalty"),
-        ("gpt-6-sol", Chat { frequency_penalty: Some(0.0), ..chat() }, "frequency_penalty"),
+        ("gpt-6-sol", Chat { frequency_penalty: Some(0.0), ..effort(Effort::Low) }, "frequency_penalty"),
+        ("gpt-5.1", Chat { stop_sequences: vec!["x".to_owned()], ..effort(Effort::Low) }, "stop_sequences"),
         ("gpt-4o-search-preview-2025-03-11", Chat { temperature: Some(1.0), ..chat() }, "temperature"),
         ("o1-mini-2024-09-12", Chat { system: "x".to_owned(), ..chat() }, "system"),
         ("gpt-5", Chat { stop_sequences: vec!["x".to_owned()], ..chat() }, "stop_sequences"),
         ("o4-mini", Chat { stop_sequences: vec!["x".to_owned()], ..chat() }, "stop_sequences"),
         ("o1-mini", Chat { stop_sequences: vec!["x".to_owned()], ..chat() }, "stop_sequences"),
         ("gpt-4o", effort(Effort::Low), "reasoning.effort"),
-        ("gpt-5-chat-latest", effort(Effort::None), "reasoning.effort"),
+        ("gpt-5-chat-latest", effort(Effort::Minimal), "reasoning.effort"),
+        ("gpt-audio", effort(Effort::Max), "reasoning.effort"),
         ("gpt-5", thinking(Some(Amount::Tokens(1024)), None), "reasoning.budget_tokens"),
         ("gpt-4o", thinking(Some(Amount::AnyTokens), None), "reasoning.budget_tokens"),
         ("gpt-5", thinking(None, Some(Summary::Auto)), "reasoning.summary"),

@@ -18,6 +18,11 @@ fn hi() -> Chat {
     chat(vec![user(vec![text("Hi")])])
 }
 
+/// A chat that leaves the API open.
+fn plain() -> Chat {
+    Chat { openai_api: None, ..hi() }
+}
+
 fn text(text: &str) -> UserPart {
     UserPart::Text(text.to_owned())
 }
@@ -111,6 +116,17 @@ fn reasoning_models_give_their_thoughts_encrypted() {
         let expected = if encrypted { json!(["reasoning.encrypted_content"]) } else { Value::Null };
         assert_eq!(body(model, &hi())["include"], expected, "{model}");
     }
+    for (model, thinking, encrypted) in [
+        ("gpt-4o", thinking(Some(Effort::None), Some(Summary::None)), false),
+        ("openai/gpt-oss-120b", thinking(None, None), false),
+        ("openai/gpt-oss-120b", thinking(Some(Effort::None), None), false),
+        ("openai/gpt-oss-120b", thinking(Some(Effort::Low), None), true),
+        ("daybreak-blue", thinking(None, Some(Summary::Auto)), true),
+    ] {
+        let body = body(model, &Chat { thinking: Some(thinking), ..hi() });
+        assert_eq!(body["include"].is_array(), encrypted, "{model} {thinking:?}");
+        assert_eq!(body["reasoning"].is_null(), model == "gpt-4o" || thinking == Thinking::default(), "{model}");
+    }
 }
 
 #[test]
@@ -147,8 +163,11 @@ fn thinking_is_asked_for_in_words() {
     ] {
         assert_eq!(body("gpt-5", &Chat { thinking: Some(thinking), ..hi() })["reasoning"], expected);
     }
-    let sampled = Chat { thinking: Some(thinking(Some(Effort::None), None)), temperature: Some(1.0), ..hi() };
-    assert_eq!(body("gpt-5.2", &sampled)["temperature"], 1.0);
+    for effort in [Some(thinking(Some(Effort::None), None)), None] {
+        let sampled = Chat { thinking: effort, temperature: Some(0.3), ..hi() };
+        assert_eq!(body("gpt-5.2", &sampled)["temperature"], 0.3);
+    }
+    assert_eq!(body("gpt-5", &Chat { temperature: Some(1.0), ..hi() })["temperature"], 1.0);
 }
 
 #[test]
@@ -298,6 +317,7 @@ fn what_responses_does_not_have_is_refused() {
     let cached = Part { content: text("Hi"), cache: Some(CacheControl::Usual) };
     let budget = Some(Thinking { amount: Some(Amount::Tokens(1)), summary: None });
     let any = Some(Thinking { amount: Some(Amount::AnyTokens), summary: None });
+    let low = Some(thinking(Some(Effort::Low), None));
     for (model, chat, field) in [
         ("gpt-4o", Chat { top_k: Some(1), ..hi() }, "top_k"),
         ("gpt-4o", Chat { stop_sequences: vec!["x".to_owned()], ..hi() }, "stop_sequences"),
@@ -306,11 +326,13 @@ fn what_responses_does_not_have_is_refused() {
         ("gpt-4o", Chat { frequency_penalty: Some(0.0), ..hi() }, "frequency_penalty"),
         ("gpt-4o", Chat { temperature: Some(2.1), ..hi() }, "temperature"),
         ("gpt-4o", Chat { top_p: Some(f64::NAN), ..hi() }, "top_p"),
-        ("gpt-5", Chat { temperature: Some(1.0), ..hi() }, "temperature"),
-        ("gpt-5.1", Chat { top_p: Some(1.0), ..hi() }, "top_p"),
+        ("gpt-5", Chat { temperature: Some(0.9), ..hi() }, "temperature"),
+        ("gpt-5.1", Chat { top_p: Some(0.9), thinking: low, ..hi() }, "top_p"),
         ("gpt-4o", Chat { max_output_tokens: Some(15), ..hi() }, "max_output_tokens"),
         ("gpt-4o", Chat { tool_choice: Some(ToolChoice::Required), ..hi() }, "tool_choice"),
         ("o1-mini", Chat { system: "x".to_owned(), ..hi() }, "system"),
+        ("gpt-4.1", Chat { thinking: low, ..hi() }, "reasoning.effort"),
+        ("gpt-4.1", Chat { thinking: Some(thinking(None, Some(Summary::Auto))), ..hi() }, "reasoning.summary"),
         ("gpt-5", Chat { thinking: budget, ..hi() }, "reasoning.budget_tokens"),
         ("gpt-5", Chat { thinking: any, ..hi() }, "reasoning.budget_tokens"),
         ("gpt-4o", Chat { cache: Some(CacheControl::OneHour), ..hi() }, "cache_control"),
@@ -330,6 +352,9 @@ fn what_responses_does_not_have_is_refused() {
 fn what_is_the_gateways_cannot_be_set() {
     for (options, field) in [
         (json!({ "model": "x" }), "model"),
+        (json!({ "models": ["x", "y"] }), "models"),
+        (json!({ "fallbacks": ["x"] }), "fallbacks"),
+        (json!({ "route": "fallback" }), "route"),
         (json!({ "stream": false }), "stream"),
         (json!({ "background": true }), "background"),
         (json!({ "stream_options": { "include_usage": false } }), "stream_options.include_usage"),
@@ -349,7 +374,6 @@ fn what_is_the_gateways_cannot_be_set() {
 #[test]
 fn responses_is_chosen_where_it_is_needed() {
     let asked = |messages| Chat { messages, ..Chat::default() };
-    let plain = || asked(vec![user(vec![text("Hi")])]);
     let tool = |json: &str| Chat { tools: vec![Tool::Provider(json.to_owned()).into()], ..plain() };
     let reasoned = |reasoning| asked(vec![assistant(vec![AssistantPart::Reasoning(reasoning)])]);
     let words = Reasoning { text: "Hm".to_owned(), ..Reasoning::default() };
@@ -379,4 +403,34 @@ fn responses_is_chosen_where_it_is_needed() {
     }
     let impossible = Chat { openai_api: Some(OpenAiApi::ChatCompletions), ..plain() };
     assert_eq!(refused("o3-pro", &impossible), "openai_api");
+}
+
+#[test]
+fn responses_is_chosen_where_functions_and_thinking_need_it() {
+    let called = |thinking| Chat { tools: vec![function("", None)], thinking, ..plain() };
+    let none = Some(thinking(Some(Effort::None), None));
+    let custom: Part<Tool> = Tool::Provider(r#"{"type":"custom","custom":{"name":"c"}}"#.to_owned()).into();
+    let audio = UserPart::Audio(Audio { data: "x".into(), media_type: "audio/wav".to_owned() });
+    let verbosity = [("verbosity".to_owned(), json!("low"))].into_iter().collect();
+    for (model, chat, path) in [
+        ("gpt-5.4", called(None), "/responses"),
+        ("gpt-5.4-mini", called(Some(thinking(Some(Effort::Low), None))), "/responses"),
+        ("gpt-6-sol", called(None), "/responses"),
+        ("gpt-5.4", called(none), "/chat/completions"),
+        ("gpt-5.3", called(Some(thinking(Some(Effort::Low), None))), "/chat/completions"),
+        ("openai/gpt-5.4", called(None), "/chat/completions"),
+        ("gpt-5.4", plain(), "/chat/completions"),
+        ("gpt-5.4", Chat { seed: Some(1), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { stop_sequences: vec!["x".to_owned()], ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { presence_penalty: Some(0.5), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { frequency_penalty: Some(0.5), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { max_output_tokens: Some(15), ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { max_output_tokens: Some(16), ..called(None) }, "/responses"),
+        ("gpt-5.4", Chat { tools: vec![function("", None), custom], ..plain() }, "/chat/completions"),
+        ("gpt-5.4", Chat { messages: vec![user(vec![audio])], ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { provider_options: verbosity, ..called(None) }, "/chat/completions"),
+        ("gpt-5.4", Chat { openai_api: Some(OpenAiApi::ChatCompletions), ..called(None) }, "/chat/completions"),
+    ] {
+        assert_eq!(OpenAi.request(model, &chat).unwrap().path, path, "{model} {chat:?}");
+    }
 }
