@@ -4,12 +4,12 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use super::{Provider, anthropic, gemini, openai};
+use super::Provider;
 
 /// One line a provider, in the order of the contract. The name is the lower-case one in
 /// metadata, logs and options, and that of the contract without `PROVIDER_`.
 macro_rules! providers {
-    ($($(#[$owner:meta])* $variant:ident, $name:literal, $module:expr;)+) => {
+    ($($(#[$owner:meta])* $variant:ident, $name:literal, $module:ident::$type:ident;)+) => {
         /// A company whose models can be called.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
         pub enum Name {
@@ -31,7 +31,7 @@ macro_rules! providers {
         /// The module of each provider.
         pub(crate) fn of(provider: Name) -> &'static dyn Provider {
             match provider {
-                $(Name::$variant => &$module,)+
+                $(Name::$variant => &super::$module::$type,)+
             }
         }
     };
