@@ -15,7 +15,7 @@ use service_runtime::{
     token,
 };
 
-use crate::{rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
+use crate::{message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
 
 /// Streams chat completions from the provider of a model with the key of a profile
 #[derive(Debug, Parser)]
@@ -196,7 +196,7 @@ pub struct ClientOptions {
 pub struct ModelsOptions {
     /// Only those of this provider
     #[arg(long, value_enum)]
-    pub provider: Option<ProviderName>,
+    pub provider: Option<Provider>,
 
     /// Those that do not chat, too
     #[arg(long)]
@@ -213,17 +213,6 @@ pub struct ModelsOptions {
     /// Where and how.
     #[command(flatten)]
     pub client: ClientOptions,
-}
-
-/// A provider, as an option's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProviderName {
-    /// Anthropic.
-    Anthropic,
-    /// OpenAI.
-    Openai,
-    /// Google's Gemini API.
-    Gemini,
 }
 
 /// How results are printed.

@@ -45,8 +45,9 @@ use tokio::net::TcpListener;
 
 use chat::Chats;
 pub use cli::{complete, run};
-pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ProviderName, ServeOptions};
+pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ServeOptions};
 use key_check::KeyChecks;
+pub use message::Provider;
 use model_list::ModelLists;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;

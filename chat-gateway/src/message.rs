@@ -10,6 +10,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use crate::provider::Name as Provider;
 pub(crate) use answer::{
     Citation, CitationKind, Event, Finish, FinishReason, FinishedCall, ProviderEvent, ReasoningDelta, Started, Usage,
 };
@@ -18,37 +19,6 @@ pub(crate) use conversation::{
     OpenAiApi, Part, ProviderPart, Reasoning, ResponseFormat, Schema, Summary, Thinking, Tool, ToolCall, ToolChoice,
     ToolResult, UserPart,
 };
-
-/// A company whose models can be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Provider {
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// OpenAI's Chat Completions and Responses APIs.
-    OpenAi,
-    /// Google's Gemini API.
-    Gemini,
-}
-
-impl Provider {
-    /// All of them, in the order of the contract.
-    pub const ALL: [Self; 3] = [Self::Anthropic, Self::OpenAi, Self::Gemini];
-
-    /// The lower-case name in metadata, logs and options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::OpenAi => "openai",
-            Self::Gemini => "gemini",
-        }
-    }
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Identifies an organization or a profile: 1 to 128 of `A-Z a-z 0-9 . _ : @ -`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

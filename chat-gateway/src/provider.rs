@@ -1,7 +1,8 @@
 //! What differs between providers.
 //!
-//! A provider is a file of pure functions: no IO, no clock, no randomness, no logging
-//! of bodies. What does not differ is in `upstream`.
+//! A provider is a folder of pure functions: no IO, no clock, no randomness, no logging
+//! of bodies. What does not differ is in `upstream`. Which there are is in `table`;
+//! `docs/adding-a-provider.md` says how to add one.
 
 mod anthropic;
 mod bounded_list;
@@ -10,6 +11,7 @@ mod json_text;
 mod key_check;
 mod limits;
 mod model_page;
+mod names;
 mod openai;
 mod options;
 #[cfg(test)]
@@ -17,21 +19,48 @@ mod reference;
 mod rejection;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod robustness;
+mod table;
 mod tool_calls;
 #[cfg(test)]
 mod transcript;
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::message::{Chat, Event, KeyMaterial, Provider as Name, ProviderEvent, Usage};
+use crate::message::{Chat, Event, KeyMaterial, ProviderEvent, Usage};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) use key_check::{Checked, Reservation, Standing, judge};
 pub(crate) use model_page::{ListedModel, ModelPage};
+pub(crate) use names::{ModelNames, Shape};
 pub(crate) use rejection::is_error;
+pub use table::Name;
+pub(crate) use table::of;
 
 /// What is particular to one provider.
 pub(crate) trait Provider: Sync {
+    /// How it writes itself, for people.
+    fn title(&self) -> &'static str;
+
+    /// Where it is if nothing else is configured: a URL whose last segment is the version of
+    /// the API, which is added to configured ones that have none.
+    fn base_url(&self) -> &'static str;
+
+    /// How its keys begin, if all do and nothing else does. Words like that are not shown.
+    fn key_prefix(&self) -> Option<&'static str>;
+
+    /// How its models are named.
+    fn model_names(&self) -> ModelNames;
+
+    /// The model that stands behind a prefix, for the provider. `prefix` is in lower case.
+    fn model_behind(&self, _prefix: &str, rest: &str) -> String {
+        rest.to_owned()
+    }
+
+    /// The part of a model's name, in lower case, whose words tell whether it chats.
+    fn telling<'a>(&self, model: &'a str) -> &'a str {
+        model
+    }
+
     /// The request that continues `chat` with `model` as a stream.
     ///
     /// # Errors
@@ -72,15 +101,6 @@ pub(crate) trait Provider: Sync {
     /// What a refusal to list the models says about the key, where its kind says something
     /// else of this provider, or nothing.
     fn standing(&self, rejection: &Rejection) -> Option<Standing>;
-}
-
-/// The module of each provider.
-pub(crate) fn of(provider: Name) -> &'static dyn Provider {
-    match provider {
-        Name::Anthropic => &anthropic::Anthropic,
-        Name::OpenAi => &openai::OpenAi,
-        Name::Gemini => &gemini::Gemini,
-    }
 }
 
 /// The request that continues `chat` with `model` as a stream, with what only the provider

@@ -6,6 +6,7 @@
 //! Refuses: redirects (most HTTP clients forward `x-api-key` to the new host), plain
 //! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
 
+mod base_urls;
 mod models;
 
 use std::{error::Error, time::Duration};
@@ -22,6 +23,7 @@ use crate::{
     sse,
     usage::{Call, Outcome},
 };
+use base_urls::BaseUrls;
 
 /// The longest event. Providers send images and signatures of several hundred KiB in
 /// one event; generated images reach a few MiB.
@@ -47,17 +49,9 @@ const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(50);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Providers")]
 pub struct UpstreamOptions {
-    /// The Anthropic API
-    #[arg(long, value_name = "URL", default_value = "https://api.anthropic.com/v1")]
-    pub anthropic_base_url: Url,
-
-    /// The OpenAI API
-    #[arg(long, value_name = "URL", default_value = "https://api.openai.com/v1")]
-    pub openai_base_url: Url,
-
-    /// The Gemini API
-    #[arg(long, value_name = "URL", default_value = "https://generativelanguage.googleapis.com/v1beta")]
-    pub gemini_base_url: Url,
+    /// Where each provider is.
+    #[command(flatten)]
+    pub base_urls: BaseUrls,
 
     /// The longest wait for a connection, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
@@ -158,7 +152,7 @@ pub(crate) struct Upstream {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BaseUrlError {
     #[error("{option} {url} is refused: {problem}")]
-    Refused { option: &'static str, url: Url, problem: &'static str },
+    Refused { option: String, url: Url, problem: &'static str },
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
 }
@@ -167,9 +161,7 @@ impl Upstream {
     /// A client for the configured base URLs.
     pub(crate) fn new(mut options: UpstreamOptions) -> Result<Self, BaseUrlError> {
         service_runtime::tls::install_crypto_provider();
-        check("--anthropic-base-url", &mut options.anthropic_base_url, "v1")?;
-        check("--openai-base-url", &mut options.openai_base_url, "v1")?;
-        check("--gemini-base-url", &mut options.gemini_base_url, "v1beta")?;
+        options.base_urls.check()?;
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
@@ -249,11 +241,7 @@ impl Upstream {
     }
 
     fn url(&self, name: Name, path: &str) -> String {
-        let base = match name {
-            Name::Anthropic => &self.options.anthropic_base_url,
-            Name::OpenAi => &self.options.openai_base_url,
-            Name::Gemini => &self.options.gemini_base_url,
-        };
+        let base = self.options.base_urls.of(name);
         format!("{}{path}", base.as_str().trim_end_matches('/'))
     }
 
@@ -503,78 +491,20 @@ impl Scrubber {
     fn gives_away(&self, word: &str) -> bool {
         /// Shorter pieces stand in ordinary words.
         const PIECE: usize = 6;
-        const KEY_PREFIXES: [&str; 3] = ["sk-", "AIza", "***"];
+        const MASKED: &str = "***";
         let key = self.0.expose();
-        KEY_PREFIXES.iter().any(|prefix| word.contains(prefix))
+        let mut key_prefixes = Name::ALL.into_iter().filter_map(|name| provider::of(name).key_prefix());
+        word.contains(MASKED)
+            || key_prefixes.any(|prefix| word.contains(prefix))
             || key.as_bytes().windows(PIECE).any(|piece| word.as_bytes().windows(PIECE).any(|of| of == piece))
             || (!key.is_empty() && key.len() < PIECE && word.contains(key))
     }
-}
-
-/// Refuses a base URL that would put a key at risk, and adds the version of the API if
-/// it has none: `https://gateway.internal/openai` means `…/openai/v1`.
-fn check(option: &'static str, url: &mut Url, version: &str) -> Result<(), BaseUrlError> {
-    let is_loopback = match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    let problem = match url.scheme() {
-        "https" => None,
-        "http" if is_loopback => None,
-        "http" => Some("plain http would show the key to the network; use https"),
-        _ => Some("it must begin with https://"),
-    };
-    let problem = problem.or_else(|| {
-        (!url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some())
-            .then_some("it must be a scheme, a host and a path only")
-    });
-    if let Some(problem) = problem {
-        // What stands before the host may be a password.
-        let mut shown = url.clone();
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        return Err(BaseUrlError::Refused { option, url: shown, problem });
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    let has_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    url.set_path(&if has_version { path } else { format!("{path}/{version}") });
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::provider::RejectionKind;
-
-    #[test]
-    fn base_urls_that_would_leak_a_key_are_refused_and_versions_are_added() {
-        for (url, expected) in [
-            ("https://api.openai.com/v1", Ok("https://api.openai.com/v1")),
-            ("https://api.openai.com", Ok("https://api.openai.com/v1")),
-            ("https://proxy.example/openai/", Ok("https://proxy.example/openai/v1")),
-            ("https://proxy.example/v1beta/", Ok("https://proxy.example/v1beta")),
-            ("http://127.0.0.1:9000", Ok("http://127.0.0.1:9000/v1")),
-            ("http://[::1]:9000", Ok("http://[::1]:9000/v1")),
-            ("http://10.0.0.1/v1", Err("use https")),
-            ("http://127.0.0.1.example/v1", Err("use https")),
-            ("https://user:secret@api.openai.com/v1", Err("scheme, a host and a path")),
-            ("https://api.openai.com/v1?key=secret", Err("scheme, a host and a path")),
-            ("file:///etc/passwd", Err("https://")),
-        ] {
-            let mut parsed = Url::parse(url).unwrap();
-            match (check("--openai-base-url", &mut parsed, "v1"), expected) {
-                (Ok(()), Ok(expected)) => assert_eq!(parsed.as_str(), expected),
-                (Err(error), Err(expected)) => {
-                    let text = error.to_string();
-                    assert!(text.contains(expected) && !text.contains("user:"), "{text}");
-                }
-                (outcome, expected) => panic!("{url}: {outcome:?} instead of {expected:?}"),
-            }
-        }
-    }
 
     #[test]
     fn no_piece_of_the_key_reaches_a_caller() {

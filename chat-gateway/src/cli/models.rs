@@ -8,15 +8,10 @@ use proto::{
 };
 
 use super::{connect, output};
-use crate::config::{ClientOptions, ModelsOptions, Output, ProviderName};
+use crate::config::{ClientOptions, ModelsOptions, Output};
 
 pub(super) async fn run(options: &ModelsOptions) -> anyhow::Result<ExitCode> {
-    let provider = match options.provider {
-        None => Provider::Unspecified,
-        Some(ProviderName::Anthropic) => Provider::Anthropic,
-        Some(ProviderName::Openai) => Provider::Openai,
-        Some(ProviderName::Gemini) => Provider::Gemini,
-    };
+    let provider = options.provider.map_or(Provider::Unspecified, Provider::from);
     let request = ListModelsRequest {
         organization_id: options.organization.clone(),
         profile_id: options.profile.clone(),

@@ -83,8 +83,9 @@ pub(super) fn models(listed: &[ProviderModels], all: bool) {
         for model in of.models.iter().filter(|model| all || model.chat_supported) {
             let Model { name, display_name, chat_supported, input_tokens_max, output_tokens_max } = model;
             let (reads, produces) = (tokens(*input_tokens_max), tokens(*output_tokens_max));
+            let provider = provider(of.provider());
             let chats = all.then_some(if *chat_supported { "yes" } else { "no" });
-            let row = [name, provider(of.provider()), display_name, &reads, &produces];
+            let row = [name, provider.as_str(), display_name, &reads, &produces];
             table.add_row(row.into_iter().chain(chats));
         }
     }
@@ -183,12 +184,10 @@ pub(super) fn describe(status: &Status) -> String {
     text
 }
 
-pub(super) fn provider(provider: Provider) -> &'static str {
+pub(super) fn provider(provider: Provider) -> String {
     match provider {
-        Provider::Anthropic => "anthropic",
-        Provider::Openai => "openai",
-        Provider::Gemini => "gemini",
-        Provider::Unspecified => "unknown",
+        Provider::Unspecified => "unknown".to_owned(),
+        known => known.as_str_name().trim_start_matches("PROVIDER_").to_lowercase(),
     }
 }
 

@@ -81,6 +81,20 @@ fn what_no_rule_knows_stays_unknown() {
 }
 
 #[test]
+fn a_prefix_names_one_provider_and_a_text_is_a_rule_of_one() {
+    let prefixes: Vec<_> = prefixes().map(|(prefix, _)| prefix).collect();
+    let names = Provider::ALL.into_iter().map(|provider| provider::of(provider).model_names());
+    let rules: Vec<_> = names.flat_map(|names| names.rules.iter().map(|(text, _)| *text)).collect();
+    for texts in [prefixes, rules] {
+        let mut once = texts.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), texts.len(), "{texts:?}");
+        assert!(texts.iter().all(|text| *text == text.to_lowercase()), "{texts:?}");
+    }
+}
+
+#[test]
 fn the_words_of_a_name_tell_whether_it_chats() {
     for (model, chats) in [
         ("gpt-4o-audio-preview", true),

@@ -13,7 +13,7 @@ mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Decoder, ModelPage, Outbound, Provider, Rejection, Standing, Unsupported};
+use super::{Decoder, ModelNames, ModelPage, Outbound, Provider, Rejection, Shape, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial};
 
 pub(super) struct Anthropic;
@@ -22,6 +22,22 @@ pub(super) struct Anthropic;
 const FILES: &str = "files-api-2025-04-14";
 
 impl Provider for Anthropic {
+    fn title(&self) -> &'static str {
+        "Anthropic"
+    }
+
+    fn base_url(&self) -> &'static str {
+        "https://api.anthropic.com/v1"
+    }
+
+    fn key_prefix(&self) -> Option<&'static str> {
+        Some("sk-")
+    }
+
+    fn model_names(&self) -> ModelNames {
+        ModelNames { rules: &[("claude", Shape::Word)], ..ModelNames::default() }
+    }
+
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let body = request::body(model, chat)?;
         let mut headers = version();

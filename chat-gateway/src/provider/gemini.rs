@@ -10,12 +10,13 @@ mod decoder;
 mod errors;
 mod model_list;
 mod models;
+mod names;
 mod partial_args;
 mod request;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Decoder, ModelPage, Outbound, Provider, Rejection, Standing, Unsupported};
+use super::{Decoder, ModelNames, ModelPage, Outbound, Provider, Rejection, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial};
 
 /// How the ids begin that are made where Gemini has none. It never sees them.
@@ -24,6 +25,30 @@ const MADE_ID: &str = "call-gateway-";
 pub(super) struct Gemini;
 
 impl Provider for Gemini {
+    fn title(&self) -> &'static str {
+        "Gemini"
+    }
+
+    fn base_url(&self) -> &'static str {
+        "https://generativelanguage.googleapis.com/v1beta"
+    }
+
+    fn key_prefix(&self) -> Option<&'static str> {
+        Some("AIza")
+    }
+
+    fn model_names(&self) -> ModelNames {
+        names::NAMES
+    }
+
+    fn model_behind(&self, prefix: &str, rest: &str) -> String {
+        names::behind(prefix, rest)
+    }
+
+    fn telling<'a>(&self, model: &'a str) -> &'a str {
+        names::telling(model)
+    }
+
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let body = request::body(model, chat)?;
         Ok(Outbound { path: request::path(model), headers: HeaderMap::new(), body, decoder })

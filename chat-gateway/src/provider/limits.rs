@@ -126,9 +126,5 @@ pub(super) fn own_part(
 
 /// How the provider writes itself.
 pub(super) fn title(provider: Provider) -> &'static str {
-    match provider {
-        Provider::Anthropic => "Anthropic",
-        Provider::OpenAi => "OpenAI",
-        Provider::Gemini => "Gemini",
-    }
+    super::of(provider).title()
 }

@@ -7,16 +7,37 @@ mod chat;
 mod errors;
 mod model_list;
 mod models;
+mod names;
 mod responses;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{ModelPage, NewDecoder, Outbound, Provider, Rejection, Standing, Unsupported};
+use super::{ModelNames, ModelPage, NewDecoder, Outbound, Provider, Rejection, Standing, Unsupported};
 use crate::message::{Chat, KeyMaterial, OpenAiApi};
 
 pub(super) struct OpenAi;
 
 impl Provider for OpenAi {
+    fn title(&self) -> &'static str {
+        "OpenAI"
+    }
+
+    fn base_url(&self) -> &'static str {
+        "https://api.openai.com/v1"
+    }
+
+    fn key_prefix(&self) -> Option<&'static str> {
+        Some("sk-")
+    }
+
+    fn model_names(&self) -> ModelNames {
+        names::NAMES
+    }
+
+    fn telling<'a>(&self, model: &'a str) -> &'a str {
+        names::telling(model)
+    }
+
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let (path, body, decoder): (&str, Vec<u8>, NewDecoder) = match api(model, chat)? {
             OpenAiApi::ChatCompletions => ("/chat/completions", chat::body(model, chat)?, chat::decoder),

@@ -162,23 +162,18 @@ pub(super) fn detection(outcome: std::result::Result<Detected, NoMatch>) -> pb::
 
 /// The provider that stands at `path`.
 pub(super) fn provider(path: &str, provider: types::Provider) -> Result<Provider> {
-    match provider {
-        types::Provider::Anthropic => Ok(Provider::Anthropic),
-        types::Provider::Openai => Ok(Provider::OpenAi),
-        types::Provider::Gemini => Ok(Provider::Gemini),
-        types::Provider::Unspecified => {
-            Err(Invalid::new(path, "must be PROVIDER_ANTHROPIC, PROVIDER_OPENAI or PROVIDER_GEMINI"))
-        }
-    }
+    let known = Provider::ALL.into_iter().find(|known| types::Provider::from(*known) == provider);
+    known.ok_or_else(|| {
+        let [others @ .., last] = Provider::ALL.map(|known| types::Provider::from(known).as_str_name());
+        Invalid::new(path, format_args!("must be {} or {last}", others.join(", ")))
+    })
 }
 
+/// By name: the contract has a value for each line of the table, and the table a line for each
+/// value.
 impl From<Provider> for types::Provider {
     fn from(provider: Provider) -> Self {
-        match provider {
-            Provider::Anthropic => Self::Anthropic,
-            Provider::OpenAi => Self::Openai,
-            Provider::Gemini => Self::Gemini,
-        }
+        Self::from_str_name(&format!("PROVIDER_{}", provider.name().to_uppercase())).unwrap_or_default()
     }
 }
 

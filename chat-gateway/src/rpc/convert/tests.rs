@@ -146,3 +146,14 @@ fn images_are_bytes_of_a_known_type_or_https() {
         assert_eq!(found, Vec::from_iter(expected));
     }
 }
+
+#[test]
+fn each_provider_has_its_value_in_the_contract_and_each_value_its_provider() {
+    let values: Vec<_> = (1..).map_while(|number| types::Provider::try_from(number).ok()).collect();
+    assert_eq!(Provider::ALL.map(types::Provider::from).as_slice(), values);
+    for (known, value) in Provider::ALL.into_iter().zip(values) {
+        assert_eq!(provider("provider", value).unwrap(), known);
+    }
+    let refused = provider("provider", types::Provider::Unspecified).unwrap_err();
+    assert!(refused.to_string().contains("must be PROVIDER_ANTHROPIC, PROVIDER_OPENAI"), "{refused}");
+}
