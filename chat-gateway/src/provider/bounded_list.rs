@@ -10,7 +10,7 @@ use serde::{
 };
 
 /// Far more calls, choices or parts than any provider puts into one event.
-const ITEMS_MAX: usize = 4096;
+pub(super) const ITEMS_MAX: usize = 4096;
 
 /// Reads a list, or null as none. To be named in `#[serde(default, deserialize_with)]`.
 pub(super) fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>>(json: D) -> Result<Option<Vec<T>>, D::Error> {

@@ -5,7 +5,6 @@
 //! often has no id, so that its result is matched by name and order; any part may be
 //! signed and goes back as it was then; a bad key is a 400.
 
-mod bounded;
 mod decoder;
 mod errors;
 mod model_list;

@@ -6,7 +6,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::{bounded, partial_args::PartialArg};
+use super::super::partial_args::PartialArg;
+use crate::provider::bounded_list;
 
 /// Fields of an event that tell nothing, or nothing that is not told elsewhere.
 pub(super) const SAYS_NOTHING: &[&str] = &["createTime", "role", "tokenCount"];
@@ -14,7 +15,7 @@ pub(super) const SAYS_NOTHING: &[&str] = &["createTime", "role", "tokenCount"];
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Chunk<'a> {
-    #[serde(borrow, default, deserialize_with = "bounded::list")]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
     #[serde(borrow)]
     pub(super) prompt_feedback: Option<&'a RawValue>,
@@ -56,7 +57,7 @@ pub(super) struct Candidate<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Content<'a> {
-    #[serde(borrow, default, deserialize_with = "bounded::list")]
+    #[serde(borrow, default, deserialize_with = "bounded_list::read")]
     pub(super) parts: Option<Vec<&'a RawValue>>,
 }
 
@@ -120,7 +121,7 @@ pub(super) struct FunctionCall<'a> {
     pub(super) name: Option<String>,
     #[serde(borrow)]
     pub(super) args: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "bounded::list")]
+    #[serde(default, deserialize_with = "bounded_list::read")]
     pub(super) partial_args: Option<Vec<PartialArg>>,
     pub(super) will_continue: Option<bool>,
 }

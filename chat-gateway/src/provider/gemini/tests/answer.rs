@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::{bounded::ITEMS_MAX, *};
+use super::*;
 use crate::{
     message::{Event, FinishReason, ReasoningDelta},
     provider::{
         Broken, Output,
+        bounded_list::ITEMS_MAX,
         transcript::{line, usage},
     },
 };
