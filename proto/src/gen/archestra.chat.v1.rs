@@ -74,8 +74,8 @@ pub struct StreamChatRequest {
     >,
     /// What the provider has beyond this contract: merged into the body of the request to it,
     /// objects with objects, anything else replaced; `null` removes. Cannot touch the model, the
-    /// streaming, or the number of answers. `anthropic_beta`, a word or a list of words, goes into
-    /// the header `anthropic-beta`.
+    /// streaming, or the number of answers, nor name other models that may answer.
+    /// `anthropic_beta`, a word or a list of words, goes into the header `anthropic-beta`.
     #[prost(message, optional, tag = "20")]
     pub provider_options: ::core::option::Option<::prost_types::Struct>,
     /// Lets the provider cache the request up to its last block that can be. Anthropic only;
@@ -87,7 +87,8 @@ pub struct StreamChatRequest {
     pub system_cache_control: ::core::option::Option<CacheControl>,
     /// Which API of OpenAI answers. Absent: Responses for models and for requests that need it
     /// (those that Chat Completions does not have: reasoning that is shown or sent back, tools of
-    /// the provider), Chat Completions for all others. Refused for other providers.
+    /// the provider, functions for GPT 5.4 and newer unless the effort is NONE), Chat Completions
+    /// for all others. Refused for other providers.
     #[prost(enumeration = "OpenAiApi", tag = "23")]
     pub openai_api: i32,
 }
