@@ -46,7 +46,9 @@ fn a_count_that_cannot_be_read_is_not_known() {
     let known = [Some(12), Some(4), None, Some(8), Some(3), Some(20)];
     let without = |places: &[usize]| {
         let mut counts = known;
-        places.iter().for_each(|place| counts[*place] = None);
+        for place in places {
+            counts[*place] = None;
+        }
         usage(counts)
     };
     for (name, right, unknown) in [
