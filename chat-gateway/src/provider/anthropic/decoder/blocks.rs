@@ -225,7 +225,10 @@ impl Blocks {
         self.open_bytes -= open.bytes;
         match open.block {
             Block::ToolUse(input) if self.calls.is_bare(index) && is_empty_input(&input) => {
-                self.bare = Some(index);
+                // One that ended before it was not cut: another ended after it.
+                if let Some(before) = self.bare.replace(index) {
+                    self.calls.finish(before, CallEnd::Whole, out);
+                }
                 Ok(())
             }
             block => self.close(index, block, CallEnd::Whole, out),

@@ -108,14 +108,18 @@ fn a_call_without_input_is_whole_only_if_the_model_went_on_or_ended_by_itself() 
     let empty = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#;
     let end = r#"{"type":"content_block_stop","index":0}"#;
     let next = r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#;
+    let other = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"b","name":"t","input":{}}}"#;
+    let other_end = r#"{"type":"content_block_stop","index":1}"#;
     for (blocks, reason, expected) in [
-        (&[begin, empty, end][..], "tool_use", "0 a t {}"),
-        (&[begin, empty, end], "max_tokens", "0 a t  !"),
-        (&[begin, empty, end], "refusal", "0 a t  !"),
-        (&[begin, empty, end, next], "max_tokens", "0 a t {}"),
+        (&[begin, empty, end][..], "tool_use", &["0 a t {}"][..]),
+        (&[begin, empty, end], "max_tokens", &["0 a t  !"]),
+        (&[begin, empty, end], "refusal", &["0 a t  !"]),
+        (&[begin, empty, end, next], "max_tokens", &["0 a t {}"]),
+        (&[begin, other, end, other_end], "tool_use", &["0 a t {}", "1 b t {}"]),
+        (&[begin, other, end, other_end], "max_tokens", &["0 a t {}", "1 b t  !"]),
     ] {
         let calls: Vec<_> = answer(blocks, reason).calls().into_iter().map(line).collect();
-        assert_eq!(calls, [expected], "{reason}");
+        assert_eq!(calls, expected, "{reason}");
     }
 }
 
