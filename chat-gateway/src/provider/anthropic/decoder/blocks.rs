@@ -154,8 +154,9 @@ impl Blocks {
                 let bytes = input.len();
                 (Block::ToolUse(input), bytes)
             }
+            // Its beginning is no output yet: until a piece or its end comes, the question
+            // may still be asked again.
             kind => {
-                out.committed = true;
                 let bytes = kind.len() + raw.get().len();
                 (Block::Own(OwnBlock::begin(kind.to_owned(), raw.get().to_owned())), bytes)
             }
