@@ -263,7 +263,8 @@ fn own(place: Place, part: &ProviderPart, cache_control: Option<Cache>) -> Resul
     Ok(Some(Block::Own(json_text::borrow(json, || format!("{place}.provider.json"))?)))
 }
 
-/// What a model thought, to the byte. What another provider's model thought is left out.
+/// What a model thought, to the byte. What another provider's model thought, or nobody
+/// signed, is left out.
 fn thought(place: Place, reasoning: &Reasoning) -> Result<Option<Block<'_>>, Unsupported> {
     let Reasoning { text, signature, redacted_data, id, .. } = reasoning;
     if !reasoning.is_of(WHO) {
@@ -276,10 +277,10 @@ fn thought(place: Place, reasoning: &Reasoning) -> Result<Option<Block<'_>>, Uns
         ));
     }
     match (redacted_data.as_str(), signature.as_str()) {
-        ("", "") => Err(refuse(
-            format!("{place}.reasoning.signature"),
-            "Anthropic takes back only what it signed; leave the part out",
-        )),
+        // Anthropic takes back only what it signed. An answer that was cut within a thought
+        // has none, nor have those of servers that imitate the API: they are sent back as
+        // they came, and this part of them says nothing to the model.
+        ("", "") => Ok(None),
         ("", signature) => Ok(Some(Block::Thinking { thinking: text, signature })),
         (data, _) => Ok(Some(Block::RedactedThinking { data })),
     }
