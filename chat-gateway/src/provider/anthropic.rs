@@ -53,8 +53,10 @@ impl Provider for Anthropic {
         Some((HeaderName::from_static("x-api-key"), value))
     }
 
+    // Fallbacks let other models answer, which nobody asked whether the caller may use.
+    // <https://platform.claude.com/docs/en/api/beta/messages/create>
     fn fixed_options(&self) -> &'static [&'static str] {
-        &["model", "stream"]
+        &["model", "stream", "fallbacks"]
     }
 
     // What is not released yet is asked for by name.

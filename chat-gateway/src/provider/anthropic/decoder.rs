@@ -252,8 +252,10 @@ impl MessageDecoder {
     }
 
     fn report(&mut self, usage: Option<&RawValue>, out: &mut Output) -> Result<(), Broken> {
-        if let Some(usage) = usage {
-            out.report_usage(self.usage.report(usage)?);
+        if let Some(usage) = usage
+            && let Some(known) = self.usage.report(usage)?
+        {
+            out.report_usage(known);
         }
         Ok(())
     }

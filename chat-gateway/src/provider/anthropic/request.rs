@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::models;
 use crate::{
-    message::{self, Chat, Provider, ResponseFormat},
+    message::{self, Amount, Chat, Provider, ResponseFormat},
     provider::{Unsupported, json_text, limits},
 };
 
@@ -22,8 +22,7 @@ const WHO: Provider = Provider::Anthropic;
 
 pub(super) fn body(model: &str, chat: &Chat) -> Result<Vec<u8>, Unsupported> {
     check(model, chat)?;
-    // A chat that does not limit its answer should not be cut short.
-    let max_tokens = chat.max_output_tokens.unwrap_or(models::of(model).tokens_max);
+    let max_tokens = chat.max_output_tokens.unwrap_or_else(|| tokens_max(model, chat));
     let (thinking, effort) = thinking::thinking(model, max_tokens, chat)?;
     let body = Body {
         model,
@@ -136,6 +135,16 @@ fn check(model: &str, chat: &Chat) -> Result<(), Unsupported> {
     }
     limits::within(WHO, "temperature", chat.temperature, &(0.0..=1.0))?;
     limits::within(WHO, "top_p", chat.top_p, &limits::TOP_P)
+}
+
+/// A chat that does not limit its answer should not be cut short. What a model thinks is
+/// part of its answer: one that is not known gets room for that besides.
+fn tokens_max(model: &str, chat: &Chat) -> u32 {
+    let models::Model { tokens_max, thinks, .. } = models::of(model);
+    match chat.thinking.and_then(|asked| asked.amount) {
+        Some(Amount::Tokens(budget)) if *thinks == models::Thinks::Unknown => budget.saturating_add(*tokens_max),
+        Some(Amount::Tokens(_) | Amount::AnyTokens | Amount::Effort(_)) | None => *tokens_max,
+    }
 }
 
 fn refuse(field: impl Into<String>, problem: impl Into<String>) -> Unsupported {

@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    message::{Message, Part, UserPart},
-    provider::transcript::{Transcript, read, stream},
+    message::{Message, Part, Provider as Name, UserPart},
+    provider::{
+        outbound,
+        transcript::{Transcript, read, stream},
+    },
 };
 
 const START: &str = r#"{"type":"message_start","message":{"id":"msg_1","model":"claude-x","role":"assistant","content":[],"usage":{"input_tokens":10,"cache_read_input_tokens":3,"cache_creation_input_tokens":2,"output_tokens":1}}}"#;
@@ -44,6 +47,16 @@ fn refused(model: &str, chat: &Chat) -> String {
     let refused = Anthropic.request(model, chat).map(|_| ()).unwrap_err();
     assert!(!refused.problem.is_empty());
     refused.field
+}
+
+#[test]
+fn the_model_and_the_streaming_are_not_the_callers_to_set() {
+    for option in ["model", "stream", "fallbacks"] {
+        let provider_options = json!({ option: [{ "model": "claude-x" }] }).as_object().unwrap().clone();
+        let chat = Chat { messages: vec![user("Hi")], provider_options, ..Chat::default() };
+        let refused = outbound(Name::Anthropic, "claude-sonnet-4-5", &chat).map(|_| ()).unwrap_err();
+        assert_eq!(refused.field, format!("provider_options.{option}"));
+    }
 }
 
 #[test]

@@ -154,8 +154,9 @@ impl Blocks {
                 let bytes = input.len();
                 (Block::ToolUse(input), bytes)
             }
+            // Its beginning is no output yet: until a piece or its end comes, the question
+            // may still be asked again.
             kind => {
-                out.committed = true;
                 let bytes = kind.len() + raw.get().len();
                 (Block::Own(OwnBlock::begin(kind.to_owned(), raw.get().to_owned())), bytes)
             }
@@ -225,7 +226,10 @@ impl Blocks {
         self.open_bytes -= open.bytes;
         match open.block {
             Block::ToolUse(input) if self.calls.is_bare(index) && is_empty_input(&input) => {
-                self.bare = Some(index);
+                // One that ended before it was not cut: another ended after it.
+                if let Some(before) = self.bare.replace(index) {
+                    self.calls.finish(before, CallEnd::Whole, out);
+                }
                 Ok(())
             }
             block => self.close(index, block, CallEnd::Whole, out),

@@ -5,14 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fields::Fields;
-use crate::{
-    message,
-    provider::{Broken, json_text},
-};
+use crate::{message, provider::Broken};
 
 #[derive(Debug, Default)]
 pub(super) struct Usage {
@@ -22,37 +18,34 @@ pub(super) struct Usage {
 }
 
 /// Counts as Anthropic reports them: the prompt without what is cached.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    input_tokens: Option<u64>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    output_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens_details: Option<OutputTokensDetails>,
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_creation: Option<u64>,
+    output: Option<u64>,
+    thinking: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct OutputTokensDetails {
-    thinking_tokens: Option<u64>,
-}
+/// The fields of an object, by their names.
+type Report<'a> = BTreeMap<String, &'a RawValue>;
 
 impl Usage {
-    /// Adds a report. Returns what is known now.
-    pub(super) fn report(&mut self, report: &RawValue) -> Result<message::Usage, Broken> {
-        const MALFORMED: Broken = Broken::Malformed("usage that is none");
-        let new: Counts = json_text::object(report.get().as_bytes()).ok_or(MALFORMED)?;
-        let raw: BTreeMap<String, &RawValue> = serde_json::from_str(report.get()).map_err(|_| MALFORMED)?;
-        for (name, value) in raw {
-            self.raw.set(&name, Some(value))?;
+    /// Adds a report. Returns what is known now, unless the report is none. An answer that
+    /// was relayed does not fail for its counts: one that cannot be read is not there.
+    pub(super) fn report(&mut self, report: &RawValue) -> Result<Option<message::Usage>, Broken> {
+        let Some(report) = fields(report) else { return Ok(None) };
+        for (name, value) in &report {
+            self.raw.set(name, Some(value))?;
         }
+        let details = report.get("output_tokens_details").and_then(|details| fields(details)).unwrap_or_default();
         let known = &mut self.counts;
-        known.input_tokens = new.input_tokens.or(known.input_tokens);
-        known.cache_read_input_tokens = new.cache_read_input_tokens.or(known.cache_read_input_tokens);
-        known.cache_creation_input_tokens = new.cache_creation_input_tokens.or(known.cache_creation_input_tokens);
-        known.output_tokens = new.output_tokens.or(known.output_tokens);
-        known.output_tokens_details = new.output_tokens_details.or(known.output_tokens_details);
-        Ok(known.unified())
+        known.input = count(&report, "input_tokens").or(known.input);
+        known.cache_read = count(&report, "cache_read_input_tokens").or(known.cache_read);
+        known.cache_creation = count(&report, "cache_creation_input_tokens").or(known.cache_creation);
+        known.output = count(&report, "output_tokens").or(known.output);
+        known.thinking = count(&details, "thinking_tokens").or(known.thinking);
+        Ok(Some(known.unified()))
     }
 
     /// All that was reported, as JSON. Empty if nothing was.
@@ -61,19 +54,27 @@ impl Usage {
     }
 }
 
+fn fields(object: &RawValue) -> Option<Report<'_>> {
+    serde_json::from_str(object.get()).ok()
+}
+
+fn count(report: &Report<'_>, name: &str) -> Option<u64> {
+    serde_json::from_str(report.get(name)?.get()).ok()
+}
+
 impl Counts {
     fn unified(self) -> message::Usage {
-        let cached = self.cache_read_input_tokens;
-        let written = self.cache_creation_input_tokens;
+        let cached = self.cache_read;
+        let written = self.cache_creation;
         let cache = cached.unwrap_or(0).saturating_add(written.unwrap_or(0));
-        let input = self.input_tokens.map(|input| input.saturating_add(cache));
-        let output = self.output_tokens;
+        let input = self.input.map(|input| input.saturating_add(cache));
+        let output = self.output;
         message::Usage {
             input,
             cached_input: cached,
             cache_write: written,
             output,
-            reasoning: self.output_tokens_details.and_then(|details| details.thinking_tokens),
+            reasoning: self.thinking,
             total: input.zip(output).map(|(input, output)| input.saturating_add(output)),
         }
     }

@@ -123,7 +123,7 @@ pub(super) fn turns(messages: &[Message]) -> Result<Vec<Turn<'_>>, Unsupported> 
             Message::Tool(results) => turns.add_results(blocks(results, place, result_block)?),
         }
     }
-    Ok(turns.whole)
+    Ok(turns.into_whole())
 }
 
 /// Whether a file is named that was uploaded before. Anthropic asks for a header then.
@@ -148,8 +148,8 @@ pub(in crate::provider::anthropic) fn names_files(chat: &Chat) -> bool {
 #[derive(Default)]
 struct Turns<'a> {
     whole: Vec<Turn<'a>>,
-    /// How many results of tools lead the last turn.
-    results: usize,
+    /// The results of tools that lead the last turn. They come to it when it is whole.
+    results: Vec<Block<'a>>,
 }
 
 impl<'a> Turns<'a> {
@@ -162,18 +162,30 @@ impl<'a> Turns<'a> {
     /// Results stand before any text of their turn, or Anthropic takes them for missing.
     fn add_results(&mut self, results: Vec<Block<'a>>) {
         self.last(Role::User);
-        let (at, count) = (self.results, results.len());
-        self.last(Role::User).splice(at..at, results);
-        self.results += count;
+        self.results.extend(results);
     }
 
     fn last(&mut self, role: Role) -> &mut Vec<Block<'a>> {
         if self.whole.last().is_none_or(|turn| turn.role != role) {
+            self.join();
             self.whole.push(Turn { role, content: Vec::new() });
-            self.results = 0;
         }
         let last = self.whole.len() - 1;
         &mut self.whole[last].content
+    }
+
+    /// Puts the results before what else the last turn says.
+    fn join(&mut self) {
+        if let Some(turn) = self.whole.last_mut() {
+            let mut content = std::mem::take(&mut self.results);
+            content.append(&mut turn.content);
+            turn.content = content;
+        }
+    }
+
+    fn into_whole(mut self) -> Vec<Turn<'a>> {
+        self.join();
+        self.whole
     }
 }
 
@@ -251,7 +263,8 @@ fn own(place: Place, part: &ProviderPart, cache_control: Option<Cache>) -> Resul
     Ok(Some(Block::Own(json_text::borrow(json, || format!("{place}.provider.json"))?)))
 }
 
-/// What a model thought, to the byte. What another provider's model thought is left out.
+/// What a model thought, to the byte. What another provider's model thought, or nobody
+/// signed, is left out.
 fn thought(place: Place, reasoning: &Reasoning) -> Result<Option<Block<'_>>, Unsupported> {
     let Reasoning { text, signature, redacted_data, id, .. } = reasoning;
     if !reasoning.is_of(WHO) {
@@ -264,10 +277,10 @@ fn thought(place: Place, reasoning: &Reasoning) -> Result<Option<Block<'_>>, Uns
         ));
     }
     match (redacted_data.as_str(), signature.as_str()) {
-        ("", "") => Err(refuse(
-            format!("{place}.reasoning.signature"),
-            "Anthropic takes back only what it signed; leave the part out",
-        )),
+        // Anthropic takes back only what it signed. An answer that was cut within a thought
+        // has none, nor have those of servers that imitate the API: they are sent back as
+        // they came, and this part of them says nothing to the model.
+        ("", "") => Ok(None),
         ("", signature) => Ok(Some(Block::Thinking { thinking: text, signature })),
         (data, _) => Ok(Some(Block::RedactedThinking { data })),
     }

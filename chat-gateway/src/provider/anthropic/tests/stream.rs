@@ -72,6 +72,43 @@ fn a_later_count_replaces_an_earlier_one_field_by_field() {
 }
 
 #[test]
+fn a_count_that_cannot_be_read_is_not_there() {
+    let before = usage([Some(15), Some(3), Some(2), Some(1), None, Some(16)]);
+    let counted = |output, reasoning| {
+        let total = output + 15;
+        usage([Some(15), Some(3), Some(2), Some(output), reasoning, Some(total)])
+    };
+    for (report, expected, own) in [
+        (r#"{"output_tokens":-7}"#, before, r#""output_tokens":-7}"#),
+        (r#"{"output_tokens":7.5}"#, before, r#""output_tokens":7.5}"#),
+        (r#"{"output_tokens":"7","input_tokens":[]}"#, before, r#""input_tokens":[],"output_tokens":"7"}"#),
+        (
+            r#"{"output_tokens":7,"output_tokens_details":3}"#,
+            counted(7, None),
+            r#""output_tokens":7,"output_tokens_details":3}"#,
+        ),
+        (
+            r#"{"output_tokens":7,"output_tokens_details":{"thinking_tokens":5,"x":-1}}"#,
+            counted(7, Some(5)),
+            r#""output_tokens":7,"output_tokens_details":{"thinking_tokens":5,"x":-1}}"#,
+        ),
+        // What is no object is no usage.
+        ("7", before, r#""output_tokens":1}"#),
+        ("[1]", before, r#""output_tokens":1}"#),
+    ] {
+        let end = format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{report}}}"#);
+        let answer = read(decoder, &stream(&[START, &end, STOP]));
+        let finish = answer.finish();
+        assert_eq!(finish.usage, Some(expected), "{report}");
+        assert!(finish.provider_usage.ends_with(own), "{report} {}", finish.provider_usage);
+    }
+    let start = r#"{"type":"message_start","message":{"usage":"none"}}"#;
+    let answer =
+        read(decoder, &stream(&[start, r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, STOP]));
+    assert_eq!((answer.finish().usage, answer.finish().provider_usage.as_str()), (None, ""));
+}
+
+#[test]
 fn arguments_come_in_pieces_or_with_the_beginning() {
     let blocks = [
         r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"a","name":"t","input":{}}}"#,
@@ -108,14 +145,18 @@ fn a_call_without_input_is_whole_only_if_the_model_went_on_or_ended_by_itself() 
     let empty = r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#;
     let end = r#"{"type":"content_block_stop","index":0}"#;
     let next = r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#;
+    let other = r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"b","name":"t","input":{}}}"#;
+    let other_end = r#"{"type":"content_block_stop","index":1}"#;
     for (blocks, reason, expected) in [
-        (&[begin, empty, end][..], "tool_use", "0 a t {}"),
-        (&[begin, empty, end], "max_tokens", "0 a t  !"),
-        (&[begin, empty, end], "refusal", "0 a t  !"),
-        (&[begin, empty, end, next], "max_tokens", "0 a t {}"),
+        (&[begin, empty, end][..], "tool_use", &["0 a t {}"][..]),
+        (&[begin, empty, end], "max_tokens", &["0 a t  !"]),
+        (&[begin, empty, end], "refusal", &["0 a t  !"]),
+        (&[begin, empty, end, next], "max_tokens", &["0 a t {}"]),
+        (&[begin, other, end, other_end], "tool_use", &["0 a t {}", "1 b t {}"]),
+        (&[begin, other, end, other_end], "max_tokens", &["0 a t {}", "1 b t  !"]),
     ] {
         let calls: Vec<_> = answer(blocks, reason).calls().into_iter().map(line).collect();
-        assert_eq!(calls, [expected], "{reason}");
+        assert_eq!(calls, expected, "{reason}");
     }
 }
 

@@ -44,6 +44,24 @@ fn each_family_is_told_in_its_own_way() {
 }
 
 #[test]
+fn a_budget_has_room_in_the_answer_of_a_model_that_is_not_known() {
+    for (model, limit, budget, max_tokens) in [
+        (UNKNOWN, None, 8_000, 12_096),
+        (UNKNOWN, None, 1_024, 5_120),
+        (UNKNOWN, Some(9_000), 8_000, 9_000),
+        (BUDGET, None, 8_000, 64_000),
+    ] {
+        let chat = Chat { max_output_tokens: limit, ..asked(Some(Amount::Tokens(budget)), None) };
+        let body = body(model, &chat);
+        assert_eq!((&body["max_tokens"], &body["thinking"]["budget_tokens"]), (&json!(max_tokens), &json!(budget)));
+    }
+    for (limit, budget) in [(None, 1_023), (None, u32::MAX), (Some(8_000), 8_000)] {
+        let chat = Chat { max_output_tokens: limit, ..asked(Some(Amount::Tokens(budget)), None) };
+        assert_eq!(refused(UNKNOWN, &chat), "reasoning.budget_tokens", "{limit:?} {budget}");
+    }
+}
+
+#[test]
 fn what_is_shown_is_said_where_there_is_thinking() {
     let (auto, none) = (Some(Summary::Auto), Some(Summary::None));
     let tokens = Some(Amount::Tokens(2_000));
