@@ -85,6 +85,46 @@ fn what_came_in_no_pieces_is_taken_from_its_end() {
 }
 
 #[test]
+fn what_only_the_end_of_a_part_or_an_item_has_is_relayed_once() {
+    let web = r#"{"type":"url_citation","title":"T","url":"https://a.test","start_index":0,"end_index":1}"#;
+    let parts = [
+        format!(r#"{{"type":"output_text","text":"Hé","annotations":[{web}],"logprobs":[]}}"#),
+        r#"{"type":"refusal","refusal":"No."}"#.to_owned(),
+        r#"{"type":"output_audio","data":"x"}"#.to_owned(),
+        format!(r#"{{"type":"output_text","text":"","annotations":[{web}]}}"#),
+    ];
+    let part_done = |n: usize| {
+        format!(r#"{{"type":"response.content_part.done","output_index":0,"content_index":{n},"part":{}}}"#, parts[n])
+    };
+    let ends: Vec<String> = (0..parts.len()).map(part_done).collect();
+    let item = MESSAGE_DONE.replace(r#"{"type":"output_text","text":"Hé"}"#, &parts.join(","));
+    let cited = format!(r#"{{"type":"response.output_text.annotation.added","output_index":0,"annotation":{web}}}"#);
+    let refusal = r#"{"type":"response.refusal.done","output_index":0,"content_index":1,"refusal":"No."}"#;
+    let empty = TEXT_DONE.replace("Hé", "");
+    let mut all: Vec<&str> = ends.iter().map(String::as_str).collect();
+    all.push(&item);
+    for events in [
+        vec![item.as_str()],
+        vec![&empty, &item],
+        vec![TEXT, &item],
+        vec![TEXT, TEXT_DONE, &ends[0], &item],
+        vec![TEXT, &cited, &item],
+        vec![TEXT, &cited, &ends[0], refusal, &item],
+        vec![TEXT, &ends[0], &ends[1], &item],
+        all,
+    ] {
+        let answer = answer(&events);
+        let citations = answer.events.iter().filter(|event| matches!(event, Event::Citation(_))).count();
+        assert_eq!((answer.text().as_str(), answer.refusal().as_str(), citations), ("Hé", "No.", 2), "{events:?}");
+        assert_eq!(passed_on(&answer), [("output_audio", serde_json::from_str(&parts[2]).unwrap(), false)]);
+        assert_eq!(answer.finish().reason, FinishReason::Refusal);
+    }
+    let bad = MESSAGE_DONE.replace(r#""text":"Hé""#, r#""text":7"#);
+    assert!(matches!(answer(&[&bad]).broken, Some(Broken::Malformed(_))));
+    assert_eq!(answer(&[TEXT, &bad]).text(), "Hé");
+}
+
+#[test]
 fn each_end_has_its_meaning() {
     let refusal = r#"{"type":"response.refusal.delta","output_index":0,"content_index":0,"delta":"no"}"#;
     let call = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}}"#;
@@ -280,11 +320,12 @@ fn what_nobody_reads_is_passed_on_besides() {
     let text = TEXT.replace(r#""delta":"#, r#""brand_new":0,"delta":"#);
     let part = PART.replace(r#""text":"#, r#""brand_new":0,"text":"#);
     let part_done = PART_DONE.replace(r#""text":"#, r#""brand_new":0,"text":"#);
-    for event in [message.as_str(), &call, thought, &text, &part, &part_done] {
+    let message_done = MESSAGE_DONE.replace(r#""text":"#, r#""brand_new":0,"text":"#);
+    for event in [message.as_str(), &call, thought, &text, &part, &part_done, &message_done] {
         let whole: Value = serde_json::from_str(event).unwrap();
         let found = answer(&[event]);
         assert_eq!(passed_on(&found), [(whole["type"].as_str().unwrap(), whole.clone(), false)]);
-        assert_eq!(found.text(), if event == text { "Hé" } else { "" });
+        assert_eq!(found.text(), if event.contains("Hé") { "Hé" } else { "" });
         assert_eq!(
             passed_on(&answer(&[&event.replace(":0,\"", ":null,\"").replace("_index\":null", "_index\":0")])),
             []
