@@ -35,12 +35,20 @@ pub(super) struct ResponseDecoder {
     call_seed: String,
     calls: ToolCalls,
     items: Items,
+    /// Anything of an item was, besides calls.
+    relayed: bool,
     refused: bool,
 }
 
 impl ResponseDecoder {
     pub(super) fn new(call_seed: &str) -> Self {
-        Self { call_seed: call_seed.to_owned(), calls: ToolCalls::default(), items: Items::default(), refused: false }
+        Self {
+            call_seed: call_seed.to_owned(),
+            calls: ToolCalls::default(),
+            items: Items::default(),
+            relayed: false,
+            refused: false,
+        }
     }
 }
 
@@ -215,7 +223,7 @@ impl ResponseDecoder {
                 more
             }
             _ => {
-                out.push(wire::own(kind.as_ref(), json, true));
+                self.relay(wire::own(kind.as_ref(), json, true), out);
                 false
             }
         };
@@ -266,10 +274,15 @@ impl ResponseDecoder {
     fn say(&mut self, kind: &str, text: String, out: &mut Output) {
         if kind.strip_prefix("response.").unwrap_or(kind).starts_with("refusal") {
             self.refused = true;
-            out.push(Event::Refusal(text));
+            self.relay(Event::Refusal(text), out);
         } else {
-            out.push(Event::Text(text));
+            self.relay(Event::Text(text), out);
         }
+    }
+
+    fn relay(&mut self, event: Event, out: &mut Output) {
+        self.relayed = true;
+        out.push(event);
     }
 
     fn thought_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
@@ -293,7 +306,7 @@ impl ResponseDecoder {
         if begins && !is_first {
             text.insert_str(0, "\n\n");
         }
-        out.push(Event::Reasoning(ReasoningDelta { index, text, ..ReasoningDelta::default() }));
+        self.relay(Event::Reasoning(ReasoningDelta { index, text, ..ReasoningDelta::default() }), out);
         Ok(())
     }
 
@@ -306,7 +319,8 @@ impl ResponseDecoder {
         let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
         if [&text, &signature, &id].iter().any(|field| !field.is_empty()) {
             let (index, _) = self.items.thought(item)?;
-            out.push(Event::Reasoning(ReasoningDelta { index, text, signature, id, ..ReasoningDelta::default() }));
+            let whole = ReasoningDelta { index, text, signature, id, ..ReasoningDelta::default() };
+            self.relay(Event::Reasoning(whole), out);
         }
         Ok(())
     }

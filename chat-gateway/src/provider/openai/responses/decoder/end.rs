@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ResponseDecoder, read, refused, wire::Identity};
+use super::{ResponseDecoder, parse, pass_on_if, refused, wire::Identity};
 use crate::{
     message::{Event, Finish, FinishReason, Usage},
     provider::{Broken, Output, json_text, tool_calls::CallEnd},
@@ -84,16 +84,18 @@ struct OutputDetails {
 
 impl ResponseDecoder {
     pub(super) fn terminal(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
-        let Terminal { response } = read(data, out)?;
+        let (Terminal { response }, more): (Terminal<'_>, bool) = parse(data)?;
         let response = response.get().as_bytes();
         let fields: Fields<'_> = json_text::object(response).ok_or(Broken::Malformed("an end without its response"))?;
         let identity: Identity = json_text::object(response).ok_or(Broken::Malformed("a response is unnamed"))?;
         identity.identify(out);
         let provider_usage = usage(&fields, out)?;
-        let status = word(&fields, "status");
+        let status: Option<String> = field(&fields, "status");
         if kind == "response.failed" || status.as_deref() == Some("failed") {
             return Err(refused(fields.get("error").map_or(b"null", |error| error.get().as_bytes())));
         }
+        let more_inside = self.unstreamed(&fields, out)?;
+        pass_on_if(more || more_inside, data, out);
         let incomplete = kind == "response.incomplete" || status.as_deref() == Some("incomplete");
         let provider_reason = if incomplete {
             why_incomplete(&fields).unwrap_or_else(|| "incomplete".to_owned())
@@ -112,6 +114,20 @@ impl ResponseDecoder {
         }));
         out.finished = true;
         Ok(())
+    }
+
+    /// The items of an answer of which none came before, though it was to be streamed. Says
+    /// whether they have fields that nobody reads.
+    fn unstreamed(&mut self, fields: &Fields<'_>, out: &mut Output) -> Result<bool, Broken> {
+        if self.relayed || self.calls.any() {
+            return Ok(false);
+        }
+        let items: Vec<&RawValue> = field(fields, "output").unwrap_or_default();
+        let mut has_more = false;
+        for (index, item) in (0..).zip(items) {
+            has_more |= self.end_item(index, item, out)?;
+        }
+        Ok(has_more)
     }
 
     /// The API has no word for a call or a refusal.
@@ -140,8 +156,10 @@ fn why_incomplete(fields: &Fields<'_>) -> Option<String> {
     details.reason
 }
 
-fn word(fields: &Fields<'_>, name: &str) -> Option<String> {
-    serde_json::from_str(fields.get(name)?.get()).ok()
+/// A field, if it can be read.
+fn field<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str) -> Option<T> {
+    let raw: &'a RawValue = fields.get(name)?;
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// What else is said of the answer: why it is incomplete, and what is newer than this.

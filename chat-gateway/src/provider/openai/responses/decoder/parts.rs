@@ -67,7 +67,7 @@ impl ResponseDecoder {
         let (json, kind) = (part.get(), kind_of(part.get())?);
         if !wire::is_known_part(&kind) {
             if self.items.at(item)?.hear(Place::Content(index)) {
-                out.push(wire::own(kind.as_ref(), json, false));
+                self.relay(wire::own(kind.as_ref(), json, false), out);
             }
             return Ok(false);
         }
@@ -85,7 +85,7 @@ impl ResponseDecoder {
                 continue;
             }
             self.items.at(item)?.cite();
-            out.push(Event::Citation(wire::citation(annotation)?));
+            self.relay(Event::Citation(wire::citation(annotation)?), out);
         }
         Ok(more)
     }
@@ -111,7 +111,7 @@ impl ResponseDecoder {
     pub(super) fn annotation(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let event: AnnotationEvent<'_> = read(data, out)?;
         self.items.at(event.output_index)?.cite();
-        out.push(Event::Citation(wire::citation(event.annotation)?));
+        self.relay(Event::Citation(wire::citation(event.annotation)?), out);
         Ok(())
     }
 }

@@ -125,6 +125,43 @@ fn what_only_the_end_of_a_part_or_an_item_has_is_relayed_once() {
 }
 
 #[test]
+fn an_answer_that_only_the_end_has_is_read_from_it() {
+    let thought = r#"{"type":"reasoning","id":"t1","summary":[{"type":"summary_text","text":"Hm"}]}"#;
+    let message = r#"{"type":"message","content":[{"type":"output_text","text":"Hé"}]}"#;
+    let call = r#"{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}"#;
+    let search = r#"{"type":"web_search_call","id":"w"}"#;
+    let output = format!("[{thought},{message},{search},{call}]");
+    let end = |kind: &str| end(kind, "").replace(r#"[{"type":"message"}]"#, &output);
+
+    for begun in [vec![], vec![MESSAGE], vec![MESSAGE, PART]] {
+        let whole = answer_with(&begun, &end("completed"));
+        assert_eq!(thoughts(&whole), [(0, "Hm", "", "t1")]);
+        assert_eq!((whole.text().as_str(), lines(&whole)), ("Hé", vec!["0 a t {}".to_owned()]));
+        assert_eq!(passed_on(&whole), [("web_search_call", serde_json::from_str(search).unwrap(), true)]);
+        assert_eq!(whole.finish().reason, FinishReason::ToolCalls);
+    }
+    let cut = answer_with(&[], &end("incomplete"));
+    assert_eq!((cut.text().as_str(), cut.finish().reason), ("Hé", FinishReason::Other));
+    let failed = answer_with(&[], &end("failed"));
+    assert!(matches!(failed.broken, Some(Broken::Rejected(_))) && failed.text().is_empty());
+
+    // Nothing of it, if anything came before.
+    let done = |item: &str| format!(r#"{{"type":"response.output_item.done","output_index":3,"item":{item}}}"#);
+    for (event, text) in
+        [(TEXT, "Hé"), (&done(search), ""), (&done(call), ""), (&done(thought), ""), (&call_added(3), "")]
+    {
+        let answer = answer_with(&[event], &end("completed"));
+        assert_eq!((answer.text().as_str(), answer.finished), (text, true), "{event}");
+        let told = answer.calls().len() + thoughts(&answer).len() + passed_on(&answer).len();
+        assert_eq!(told, usize::from(event != TEXT), "{event}");
+    }
+    let new = end("completed").replace(r#""call_id""#, r#""brand_new":0,"call_id""#);
+    let told = answer_with(&[], &new);
+    assert_eq!(passed_on(&told)[1], ("response.completed", serde_json::from_str(&new).unwrap(), false));
+    assert!(answer_with(&[], &end("completed").replace(&output, "7")).finished);
+}
+
+#[test]
 fn each_end_has_its_meaning() {
     let refusal = r#"{"type":"response.refusal.delta","output_index":0,"content_index":0,"delta":"no"}"#;
     let call = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}}"#;
