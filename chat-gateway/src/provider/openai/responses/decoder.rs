@@ -93,6 +93,7 @@ impl Decoder for ResponseDecoder {
             "keepalive" => Ok(()),
             kind => {
                 out.pass_on(kind, text_of(data));
+                out.committed |= is_output(kind);
                 Ok(())
             }
         }
@@ -105,6 +106,12 @@ impl Decoder for ResponseDecoder {
 
 fn refused(error: &[u8]) -> Broken {
     Broken::Rejected(errors::classify(200, &http::HeaderMap::new(), error))
+}
+
+/// Whether an event that is only passed on has a piece of the answer, such as of code that is
+/// run or a draft of an image, and does not only say how far something is.
+fn is_output(kind: &str) -> bool {
+    kind.ends_with(".delta") || kind.ends_with(".partial_image")
 }
 
 /// Names that say nothing more: padding, counters, and what is read or told otherwise.
@@ -157,11 +164,8 @@ impl ResponseDecoder {
                 self.begin_call(event.output_index, call, out)?;
                 more
             }
-            // A tool of OpenAI's begins to run. Its end says all of it.
-            _ => {
-                out.committed = true;
-                false
-            }
+            // A tool of OpenAI's begins to run, for minutes perhaps. Its end says all of it.
+            _ => false,
         };
         pass_on_if(more || more_inside, data, out);
         Ok(())

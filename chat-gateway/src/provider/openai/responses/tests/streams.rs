@@ -337,9 +337,29 @@ fn an_item_of_another_kind_is_a_whole_part_of_the_answer() {
     let done = json!({ "type": "response.output_item.done", "output_index": 0, "item": item });
     let answer = answer(&[&added.to_string(), &progress.to_string(), &done.to_string(), TEXT]);
     let expected = vec![("response.web_search_call.searching", progress, false), ("web_search_call", item, true)];
-    // The tool runs, and is billed, from its beginning on.
-    assert_eq!((passed_on(&answer), answer.before_commit), (expected, 3));
+    // That it runs is no output yet.
+    assert_eq!((passed_on(&answer), answer.before_commit), (expected, 5));
     assert_eq!((answer.text().as_str(), answer.finish().reason), ("Hé", FinishReason::Stop));
+}
+
+#[test]
+fn a_tool_that_runs_commits_with_the_first_piece_of_its_output() {
+    let added =
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"w","type":"image_generation_call"}}"#;
+    let event = |kind: &str| format!(r#"{{"type":"response.{kind}","output_index":0,"item_id":"w"}}"#);
+    for (kind, commits) in [
+        ("image_generation_call.in_progress", false),
+        ("image_generation_call.generating", false),
+        ("image_generation_call.partial_image", true),
+        ("code_interpreter_call.interpreting", false),
+        ("code_interpreter_call_code.delta", true),
+        ("mcp_call_arguments.delta", true),
+        ("web_search_call.completed", false),
+    ] {
+        let answer = answer(&[added, &event(kind), TEXT]);
+        assert_eq!(answer.before_commit, if commits { 4 } else { 5 }, "{kind}");
+        assert_eq!(passed_on(&answer).len(), 1);
+    }
 }
 
 #[test]
