@@ -62,26 +62,6 @@ struct Incomplete {
     reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Counts {
-    input_tokens: Option<u64>,
-    input_tokens_details: Option<InputDetails>,
-    output_tokens: Option<u64>,
-    output_tokens_details: Option<OutputDetails>,
-    total_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct InputDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails {
-    reasoning_tokens: Option<u64>,
-}
-
 impl ResponseDecoder {
     pub(super) fn terminal(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (Terminal { response }, more): (Terminal<'_>, bool) = parse(data)?;
@@ -89,7 +69,7 @@ impl ResponseDecoder {
         let fields: Fields<'_> = json_text::object(response).ok_or(Broken::Malformed("an end without its response"))?;
         let identity: Identity = json_text::object(response).ok_or(Broken::Malformed("a response is unnamed"))?;
         identity.identify(out);
-        let provider_usage = usage(&fields, out)?;
+        let provider_usage = usage(&fields, out);
         let status: Option<String> = field(&fields, "status");
         if kind == "response.failed" || status.as_deref() == Some("failed") {
             return Err(refused(fields.get("error").map_or(b"null", |error| error.get().as_bytes())));
@@ -143,12 +123,30 @@ impl ResponseDecoder {
     }
 }
 
-/// Reports what was used, and returns how the provider says it.
-fn usage(fields: &Fields<'_>, out: &mut Output) -> Result<String, Broken> {
-    let Some(raw) = fields.get("usage").filter(|raw| is_said(raw)) else { return Ok(String::new()) };
-    let counts: Counts = json_text::object(raw.get().as_bytes()).ok_or(Broken::Malformed("usage that is none"))?;
-    out.report_usage(counts.unified());
-    Ok(raw.get().to_owned())
+/// Reports what was used, and returns how the provider says it. A count that cannot be read
+/// is absent: the answer is whole by now.
+fn usage(fields: &Fields<'_>, out: &mut Output) -> String {
+    let Some(raw) = fields.get("usage") else { return String::new() };
+    let Some(counts): Option<Fields<'_>> = json_text::object(raw.get().as_bytes()) else { return String::new() };
+    out.report_usage(unified(&counts));
+    raw.get().to_owned()
+}
+
+fn unified(counts: &Fields<'_>) -> Usage {
+    let detail = |of: &str, name: &str| {
+        let details: Fields<'_> = json_text::object(counts.get(of)?.get().as_bytes())?;
+        field(&details, name)
+    };
+    let (input, output) = (field(counts, "input_tokens"), field(counts, "output_tokens"));
+    let sum = || input.zip(output).map(|(input, output): (u64, u64)| input.saturating_add(output));
+    Usage {
+        input,
+        cached_input: detail("input_tokens_details", "cached_tokens"),
+        cache_write: detail("input_tokens_details", "cache_write_tokens"),
+        output,
+        reasoning: detail("output_tokens_details", "reasoning_tokens"),
+        total: field(counts, "total_tokens").or_else(sum),
+    }
 }
 
 fn why_incomplete(fields: &Fields<'_>) -> Option<String> {
@@ -174,19 +172,4 @@ fn details(fields: &Fields<'_>) -> String {
 
 fn is_said(raw: &RawValue) -> bool {
     raw.get() != "null"
-}
-
-impl Counts {
-    fn unified(self) -> Usage {
-        let (input, output) = (self.input_tokens, self.output_tokens);
-        let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
-        Usage {
-            input,
-            cached_input: self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens),
-            cache_write: self.input_tokens_details.as_ref().and_then(|details| details.cache_write_tokens),
-            output,
-            reasoning: self.output_tokens_details.and_then(|details| details.reasoning_tokens),
-            total: self.total_tokens.or_else(sum),
-        }
-    }
 }

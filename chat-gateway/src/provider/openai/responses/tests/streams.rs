@@ -185,6 +185,34 @@ fn each_end_has_its_meaning() {
 }
 
 #[test]
+fn a_count_that_cannot_be_read_is_absent() {
+    for (raw, counts) in [
+        (
+            r#"{"input_tokens":-1,"output_tokens":5,"total_tokens":15}"#,
+            Some([None, None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"input_tokens":10,"output_tokens":5,"total_tokens":1.5}"#,
+            Some([Some(10), None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"input_tokens":"10","input_tokens_details":[1],"output_tokens":5,"output_tokens_details":{"reasoning_tokens":3}}"#,
+            Some([None, None, None, Some(5), Some(3), None]),
+        ),
+        (
+            r#"{"input_tokens":10,"input_tokens_details":{"cached_tokens":null,"cache_write_tokens":2},"output_tokens_details":{"reasoning_tokens":{}}}"#,
+            Some([Some(10), None, Some(2), None, None, None]),
+        ),
+        ("7", None),
+        ("null", None),
+    ] {
+        let answer = answer_with(&[TEXT], &end("completed", "").replace(USAGE, raw));
+        assert_eq!((answer.text().as_str(), answer.finish().usage), ("Hé", counts.map(usage)), "{raw}");
+        assert_eq!(answer.finish().provider_usage, if counts.is_some() { raw } else { "" });
+    }
+}
+
+#[test]
 fn the_rest_of_the_end_is_told() {
     let fields = r#","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"service_tier":"flex","moderation":null,"brand_new":[1.50]"#;
     let answer = answer_with(&[TEXT], &end("incomplete", fields));
@@ -493,7 +521,6 @@ fn what_must_not_be_is_malformed() {
         vec![r#"{"type":"response.output_item.done","output_index":0,"item":{}}"#],
         vec![r#"{"type":"response.completed"}"#],
         vec![r#"{"type":"response.completed","response":[]}"#],
-        vec![r#"{"type":"response.completed","response":{"usage":7}}"#],
         vec![bare],
         vec![citation],
         vec![twice[0].as_str(), &twice[1]],
