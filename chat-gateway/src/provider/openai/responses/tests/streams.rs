@@ -391,6 +391,28 @@ fn a_tool_that_runs_commits_with_the_first_piece_of_its_output() {
 }
 
 #[test]
+fn a_reader_can_tell_messages_of_different_phases_apart() {
+    let of = |event: &str, phase: &str, n: u64| {
+        let event = event.replace(r#""type":"message""#, &format!(r#""type":"message","phase":"{phase}""#));
+        event.replace(r#""output_index":0"#, &format!(r#""output_index":{n}"#))
+    };
+    let events = |phase: &str, n: u64| [MESSAGE, TEXT, MESSAGE_DONE].map(|event| of(event, phase, n));
+    let (comment, last) = (events("commentary", 0), events("final_answer", 1));
+    let only_ends = [comment[2].as_str(), &last[2]];
+    for events in [[&comment[..], &last].concat().iter().map(String::as_str).collect(), only_ends.to_vec()] {
+        let answer = answer(&events);
+        let told = answer.events.iter().filter_map(|event| match event {
+            Event::Text(text) => Some(text.clone()),
+            Event::Provider(ProviderEvent { json, .. }) => {
+                Some(serde_json::from_str::<Value>(json).unwrap()["phase"].as_str().unwrap().to_owned())
+            }
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), ["commentary", "Hé", "final_answer", "Hé"]);
+    }
+}
+
+#[test]
 fn an_unknown_event_is_passed_on_and_commits_nothing() {
     let unknown = json!({ "type": "response.brand_new", "delta": { "x": 1 }, "output_index": "a" });
     let answer = answer(&[&unknown.to_string(), MESSAGE]);
