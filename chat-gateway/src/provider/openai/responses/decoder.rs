@@ -7,15 +7,18 @@
 
 mod end;
 mod items;
+mod parts;
 mod wire;
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use self::{
     items::{Items, Place},
-    wire::{ContentPart, Delta, Done, FunctionCall, Head, ItemEvent, Lifecycle, MessageItem, PartEvent, ReasoningItem},
+    parts::part_begun,
+    wire::{Delta, Done, FunctionCall, Head, ItemEvent, Lifecycle, MessageItem, ReasoningItem},
 };
 use super::type_of;
 use crate::{
@@ -32,12 +35,20 @@ pub(super) struct ResponseDecoder {
     call_seed: String,
     calls: ToolCalls,
     items: Items,
+    /// Anything of an item was, besides calls.
+    relayed: bool,
     refused: bool,
 }
 
 impl ResponseDecoder {
     pub(super) fn new(call_seed: &str) -> Self {
-        Self { call_seed: call_seed.to_owned(), calls: ToolCalls::default(), items: Items::default(), refused: false }
+        Self {
+            call_seed: call_seed.to_owned(),
+            calls: ToolCalls::default(),
+            items: Items::default(),
+            relayed: false,
+            refused: false,
+        }
     }
 }
 
@@ -54,7 +65,7 @@ impl Decoder for ResponseDecoder {
             "response.output_item.done" => self.item_done(data, out),
             "response.content_part.added"
             | "response.reasoning_summary_part.added"
-            | "response.reasoning_summary_part.done" => part(data, out),
+            | "response.reasoning_summary_part.done" => part_begun(data, out),
             "response.content_part.done" => self.part_done(data, out),
             "response.output_text.delta" | "response.refusal.delta" => self.text_delta(&head.kind, data, out),
             "response.output_text.done" | "response.refusal.done" => self.text_done(&head.kind, data, out),
@@ -82,6 +93,7 @@ impl Decoder for ResponseDecoder {
             "keepalive" => Ok(()),
             kind => {
                 out.pass_on(kind, text_of(data));
+                out.committed |= is_output(kind);
                 Ok(())
             }
         }
@@ -94,6 +106,12 @@ impl Decoder for ResponseDecoder {
 
 fn refused(error: &[u8]) -> Broken {
     Broken::Rejected(errors::classify(200, &http::HeaderMap::new(), error))
+}
+
+/// Whether an event that is only passed on has a piece of the answer, such as of code that is
+/// run or a draft of an image, and does not only say how far something is.
+fn is_output(kind: &str) -> bool {
+    kind.ends_with(".delta") || kind.ends_with(".partial_image")
 }
 
 /// Names that say nothing more: padding, counters, and what is read or told otherwise.
@@ -133,21 +151,12 @@ fn begun(data: &[u8], out: &mut Output) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The beginning of a part. What is in it comes with other events, or with its end.
-fn part(data: &[u8], out: &mut Output) -> Result<(), Broken> {
-    let (event, more): (PartEvent<'_>, bool) = parse(data)?;
-    let json = event.part.get();
-    let more_inside = wire::is_known_part(&type_of(json)) && parse::<ContentPart<'_>>(json.as_bytes())?.1;
-    pass_on_if(more || more_inside, data, out);
-    Ok(())
-}
-
 impl ResponseDecoder {
     fn item_added(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
         let item = event.item.get();
         let more_inside = match kind_of(item)?.as_ref() {
-            "message" => self.message(&event, out)?,
+            "message" => self.message(event.output_index, event.item, out)?.1,
             // It thinks, for minutes perhaps, and has said nothing yet.
             "reasoning" => parse::<ReasoningItem<'_>>(item.as_bytes())?.1,
             "function_call" => {
@@ -155,23 +164,26 @@ impl ResponseDecoder {
                 self.begin_call(event.output_index, call, out)?;
                 more
             }
-            // A tool of OpenAI's begins to run. Its end says all of it.
-            _ => {
-                out.committed = true;
-                false
-            }
+            // A tool of OpenAI's begins to run, for minutes perhaps. Its end says all of it.
+            _ => false,
         };
         pass_on_if(more || more_inside, data, out);
         Ok(())
     }
 
-    /// Tells whether a message comments or answers as soon as it is known.
-    fn message(&mut self, event: &ItemEvent<'_>, out: &mut Output) -> Result<bool, Broken> {
-        let (message, more): (MessageItem<'_>, bool) = parse(event.item.get().as_bytes())?;
-        if message.phase.is_some() && self.items.at(event.output_index)?.tell() {
-            out.pass_on("phase", event.item.get());
+    /// Tells whether a message comments or answers as soon as it is known. Returns what is
+    /// in it, and whether there are fields that nobody reads.
+    fn message<'a>(
+        &mut self,
+        index: u64,
+        item: &'a RawValue,
+        out: &mut Output,
+    ) -> Result<(Option<&'a RawValue>, bool), Broken> {
+        let (message, more): (MessageItem<'_>, bool) = parse(item.get().as_bytes())?;
+        if message.phase.is_some() && self.items.at(index)?.tell() {
+            out.pass_on("phase", item.get());
         }
-        Ok(more)
+        Ok((message.content, more))
     }
 
     fn begin_call(&mut self, key: u64, call: FunctionCall<'_>, out: &mut Output) -> Result<(), Broken> {
@@ -188,30 +200,39 @@ impl ResponseDecoder {
 
     fn item_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let (event, more): (ItemEvent<'_>, bool) = parse(data)?;
-        let (item, kind) = (event.item.get(), kind_of(event.item.get())?);
-        let more_inside = match kind.as_ref() {
-            "message" => self.message(&event, out)?,
+        let more_inside = self.end_item(event.output_index, event.item, out)?;
+        pass_on_if(more || more_inside, data, out);
+        Ok(())
+    }
+
+    /// Says whether there are fields that nobody reads.
+    fn end_item(&mut self, index: u64, item: &RawValue, out: &mut Output) -> Result<bool, Broken> {
+        let (json, kind) = (item.get(), kind_of(item.get())?);
+        let more = match kind.as_ref() {
+            "message" => {
+                let (content, more) = self.message(index, item, out)?;
+                self.end_parts(index, content, out)? || more
+            }
             "reasoning" => {
-                let (reasoning, more) = parse(item.as_bytes())?;
-                self.end_thought(event.output_index, reasoning, out)?;
+                let (reasoning, more) = parse(json.as_bytes())?;
+                self.end_thought(index, reasoning, out)?;
                 more
             }
             "function_call" => {
-                let (call, more): (FunctionCall<'_>, bool) = parse(item.as_bytes())?;
+                let (call, more): (FunctionCall<'_>, bool) = parse(json.as_bytes())?;
                 for name in call.aside() {
-                    out.pass_on(name, item);
+                    out.pass_on(name, json);
                 }
-                self.end_call(event.output_index, call, out)?;
+                self.end_call(index, call, out)?;
                 more
             }
             _ => {
-                out.push(wire::own(kind.as_ref(), item, true));
+                self.relay(wire::own(kind.as_ref(), json, true), out);
                 false
             }
         };
-        self.items.remove(event.output_index);
-        pass_on_if(more || more_inside, data, out);
-        Ok(())
+        self.items.remove(index);
+        Ok(more)
     }
 
     fn end_call(&mut self, key: u64, mut call: FunctionCall<'_>, out: &mut Output) -> Result<(), Broken> {
@@ -230,30 +251,6 @@ impl ResponseDecoder {
         if self.calls.is_bare(key) { self.calls.append(key, arguments, out) } else { Ok(()) }
     }
 
-    fn part_done(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
-        let (event, more): (PartEvent<'_>, bool) = parse(data)?;
-        let (json, kind) = (event.part.get(), kind_of(event.part.get())?);
-        if !wire::is_known_part(&kind) {
-            out.push(wire::own(kind.as_ref(), json, false));
-            pass_on_if(more, data, out);
-            return Ok(());
-        }
-        let (part, more_inside): (ContentPart<'_>, bool) = parse(json.as_bytes())?;
-        let cited = self.items.at(event.output_index)?.cited_of_part();
-        for annotation in part.annotations.unwrap_or_default().into_iter().skip(cited) {
-            out.push(Event::Citation(wire::citation(annotation)?));
-        }
-        pass_on_if(more || more_inside, data, out);
-        Ok(())
-    }
-
-    fn annotation(&mut self, data: &[u8], out: &mut Output) -> Result<(), Broken> {
-        let event: wire::AnnotationEvent<'_> = read(data, out)?;
-        self.items.at(event.output_index)?.cite();
-        out.push(Event::Citation(wire::citation(event.annotation)?));
-        Ok(())
-    }
-
     fn text_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let event: Delta<'_> = read(data, out)?;
         if !event.text.is_empty() {
@@ -268,7 +265,7 @@ impl ResponseDecoder {
 
     fn text_done(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
         let event: Done<'_> = read(data, out)?;
-        if self.items.at(event.output_index)?.hear(Place::Content(event.part)) && !event.text.is_empty() {
+        if !event.text.is_empty() && self.items.at(event.output_index)?.hear(Place::Content(event.part)) {
             self.say(kind, event.text, out);
             if event.logprobs.is_some_and(wire::has_items) {
                 out.pass_on("logprobs", text_of(data));
@@ -277,13 +274,19 @@ impl ResponseDecoder {
         Ok(())
     }
 
+    /// Its kind is that of the event or of the part.
     fn say(&mut self, kind: &str, text: String, out: &mut Output) {
-        if kind.starts_with("response.refusal") {
+        if kind.strip_prefix("response.").unwrap_or(kind).starts_with("refusal") {
             self.refused = true;
-            out.push(Event::Refusal(text));
+            self.relay(Event::Refusal(text), out);
         } else {
-            out.push(Event::Text(text));
+            self.relay(Event::Text(text), out);
         }
+    }
+
+    fn relay(&mut self, event: Event, out: &mut Output) {
+        self.relayed = true;
+        out.push(event);
     }
 
     fn thought_delta(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
@@ -307,7 +310,7 @@ impl ResponseDecoder {
         if begins && !is_first {
             text.insert_str(0, "\n\n");
         }
-        out.push(Event::Reasoning(ReasoningDelta { index, text, ..ReasoningDelta::default() }));
+        self.relay(Event::Reasoning(ReasoningDelta { index, text, ..ReasoningDelta::default() }), out);
         Ok(())
     }
 
@@ -320,7 +323,8 @@ impl ResponseDecoder {
         let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
         if [&text, &signature, &id].iter().any(|field| !field.is_empty()) {
             let (index, _) = self.items.thought(item)?;
-            out.push(Event::Reasoning(ReasoningDelta { index, text, signature, id, ..ReasoningDelta::default() }));
+            let whole = ReasoningDelta { index, text, signature, id, ..ReasoningDelta::default() };
+            self.relay(Event::Reasoning(whole), out);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ResponseDecoder, read, refused, wire::Identity};
+use super::{ResponseDecoder, parse, pass_on_if, refused, wire::Identity};
 use crate::{
     message::{Event, Finish, FinishReason, Usage},
     provider::{Broken, Output, json_text, tool_calls::CallEnd},
@@ -62,38 +62,20 @@ struct Incomplete {
     reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Counts {
-    input_tokens: Option<u64>,
-    input_tokens_details: Option<InputDetails>,
-    output_tokens: Option<u64>,
-    output_tokens_details: Option<OutputDetails>,
-    total_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct InputDetails {
-    cached_tokens: Option<u64>,
-    cache_write_tokens: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct OutputDetails {
-    reasoning_tokens: Option<u64>,
-}
-
 impl ResponseDecoder {
     pub(super) fn terminal(&mut self, kind: &str, data: &[u8], out: &mut Output) -> Result<(), Broken> {
-        let Terminal { response } = read(data, out)?;
+        let (Terminal { response }, more): (Terminal<'_>, bool) = parse(data)?;
         let response = response.get().as_bytes();
         let fields: Fields<'_> = json_text::object(response).ok_or(Broken::Malformed("an end without its response"))?;
         let identity: Identity = json_text::object(response).ok_or(Broken::Malformed("a response is unnamed"))?;
         identity.identify(out);
-        let provider_usage = usage(&fields, out)?;
-        let status = word(&fields, "status");
+        let provider_usage = usage(&fields, out);
+        let status: Option<String> = field(&fields, "status");
         if kind == "response.failed" || status.as_deref() == Some("failed") {
             return Err(refused(fields.get("error").map_or(b"null", |error| error.get().as_bytes())));
         }
+        let more_inside = self.unstreamed(&fields, out)?;
+        pass_on_if(more || more_inside, data, out);
         let incomplete = kind == "response.incomplete" || status.as_deref() == Some("incomplete");
         let provider_reason = if incomplete {
             why_incomplete(&fields).unwrap_or_else(|| "incomplete".to_owned())
@@ -114,6 +96,20 @@ impl ResponseDecoder {
         Ok(())
     }
 
+    /// The items of an answer of which none came before, though it was to be streamed. Says
+    /// whether they have fields that nobody reads.
+    fn unstreamed(&mut self, fields: &Fields<'_>, out: &mut Output) -> Result<bool, Broken> {
+        if self.relayed || self.calls.any() {
+            return Ok(false);
+        }
+        let items: Vec<&RawValue> = field(fields, "output").unwrap_or_default();
+        let mut has_more = false;
+        for (index, item) in (0..).zip(items) {
+            has_more |= self.end_item(index, item, out)?;
+        }
+        Ok(has_more)
+    }
+
     /// The API has no word for a call or a refusal.
     fn reason(&self, word: &str) -> FinishReason {
         match word {
@@ -127,12 +123,30 @@ impl ResponseDecoder {
     }
 }
 
-/// Reports what was used, and returns how the provider says it.
-fn usage(fields: &Fields<'_>, out: &mut Output) -> Result<String, Broken> {
-    let Some(raw) = fields.get("usage").filter(|raw| is_said(raw)) else { return Ok(String::new()) };
-    let counts: Counts = json_text::object(raw.get().as_bytes()).ok_or(Broken::Malformed("usage that is none"))?;
-    out.report_usage(counts.unified());
-    Ok(raw.get().to_owned())
+/// Reports what was used, and returns how the provider says it. A count that cannot be read
+/// is absent: the answer is whole by now.
+fn usage(fields: &Fields<'_>, out: &mut Output) -> String {
+    let Some(raw) = fields.get("usage") else { return String::new() };
+    let Some(counts): Option<Fields<'_>> = json_text::object(raw.get().as_bytes()) else { return String::new() };
+    out.report_usage(unified(&counts));
+    raw.get().to_owned()
+}
+
+fn unified(counts: &Fields<'_>) -> Usage {
+    let detail = |of: &str, name: &str| {
+        let details: Fields<'_> = json_text::object(counts.get(of)?.get().as_bytes())?;
+        field(&details, name)
+    };
+    let (input, output) = (field(counts, "input_tokens"), field(counts, "output_tokens"));
+    let sum = || input.zip(output).map(|(input, output): (u64, u64)| input.saturating_add(output));
+    Usage {
+        input,
+        cached_input: detail("input_tokens_details", "cached_tokens"),
+        cache_write: detail("input_tokens_details", "cache_write_tokens"),
+        output,
+        reasoning: detail("output_tokens_details", "reasoning_tokens"),
+        total: field(counts, "total_tokens").or_else(sum),
+    }
 }
 
 fn why_incomplete(fields: &Fields<'_>) -> Option<String> {
@@ -140,8 +154,10 @@ fn why_incomplete(fields: &Fields<'_>) -> Option<String> {
     details.reason
 }
 
-fn word(fields: &Fields<'_>, name: &str) -> Option<String> {
-    serde_json::from_str(fields.get(name)?.get()).ok()
+/// A field, if it can be read.
+fn field<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str) -> Option<T> {
+    let raw: &'a RawValue = fields.get(name)?;
+    serde_json::from_str(raw.get()).ok()
 }
 
 /// What else is said of the answer: why it is incomplete, and what is newer than this.
@@ -156,19 +172,4 @@ fn details(fields: &Fields<'_>) -> String {
 
 fn is_said(raw: &RawValue) -> bool {
     raw.get() != "null"
-}
-
-impl Counts {
-    fn unified(self) -> Usage {
-        let (input, output) = (self.input_tokens, self.output_tokens);
-        let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
-        Usage {
-            input,
-            cached_input: self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens),
-            cache_write: self.input_tokens_details.as_ref().and_then(|details| details.cache_write_tokens),
-            output,
-            reasoning: self.output_tokens_details.and_then(|details| details.reasoning_tokens),
-            total: self.total_tokens.or_else(sum),
-        }
-    }
 }

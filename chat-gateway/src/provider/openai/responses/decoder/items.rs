@@ -17,8 +17,10 @@ pub(super) struct Item {
     /// One more than the last part of which anything was heard; they come one after the other.
     content_heard: u64,
     summary_heard: u64,
-    /// Citations of the part that is open.
+    /// Its citations that were relayed.
     cited: usize,
+    /// Those of them that belong to parts which have ended.
+    cited_before: usize,
     /// The number of its block, once it has one.
     thought: Option<u32>,
     /// What it says of itself has been told.
@@ -67,7 +69,7 @@ impl Items {
 
 impl Item {
     fn new(index: u64) -> Self {
-        Self { index, content_heard: 0, summary_heard: 0, cited: 0, thought: None, told: false }
+        Self { index, content_heard: 0, summary_heard: 0, cited: 0, cited_before: 0, thought: None, told: false }
     }
 
     /// Says whether it must be told what the item says of itself: once.
@@ -88,6 +90,11 @@ impl Item {
         is_first
     }
 
+    /// Whether nothing of a part of what it says was heard.
+    pub(super) fn is_unheard(&self, part: u64) -> bool {
+        part >= self.content_heard
+    }
+
     /// Whether any of the block of reasoning that it is was relayed.
     pub(super) fn has_thought(&self) -> bool {
         self.thought.is_some()
@@ -97,8 +104,18 @@ impl Item {
         self.cited += 1;
     }
 
-    /// How many citations the part had that ends here.
-    pub(super) fn cited_of_part(&mut self) -> usize {
-        std::mem::take(&mut self.cited)
+    /// How many of its citations were relayed.
+    pub(super) fn cited(&self) -> usize {
+        self.cited
+    }
+
+    /// How many citations of the part that is open were relayed; parts come one after the other.
+    pub(super) fn cited_of_part(&self) -> usize {
+        self.cited - self.cited_before
+    }
+
+    /// What is cited from here on belongs to another part.
+    pub(super) fn end_part(&mut self) {
+        self.cited_before = self.cited;
     }
 }

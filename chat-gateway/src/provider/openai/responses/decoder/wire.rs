@@ -84,8 +84,8 @@ pub(super) struct MessageItem<'a> {
     _status: Option<&'a RawValue>,
     #[serde(borrow, rename = "role")]
     _role: Option<&'a RawValue>,
-    #[serde(borrow, rename = "content")]
-    _content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
     /// Whether it comments or answers.
     #[serde(borrow)]
     pub(super) phase: Option<&'a RawValue>,
@@ -134,8 +134,8 @@ impl FunctionCall<'_> {
 pub(super) struct PartEvent<'a> {
     #[serde(default)]
     pub(super) output_index: u64,
-    #[serde(borrow, rename = "content_index", alias = "summary_index")]
-    _part: Option<&'a RawValue>,
+    #[serde(rename = "content_index", alias = "summary_index")]
+    pub(super) index: Option<u64>,
     #[serde(borrow)]
     pub(super) part: &'a RawValue,
 }
@@ -145,10 +145,13 @@ pub(super) struct PartEvent<'a> {
 pub(super) struct ContentPart<'a> {
     #[serde(borrow)]
     pub(super) annotations: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, rename = "text", alias = "refusal")]
-    _text: Option<&'a RawValue>,
-    #[serde(borrow, rename = "logprobs")]
-    _logprobs: Option<&'a RawValue>,
+    /// Borrowed, for it has mostly come in pieces before.
+    #[serde(borrow)]
+    pub(super) text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 pub(super) fn is_known_part(kind: &str) -> bool {

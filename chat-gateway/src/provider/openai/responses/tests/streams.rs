@@ -85,6 +85,83 @@ fn what_came_in_no_pieces_is_taken_from_its_end() {
 }
 
 #[test]
+fn what_only_the_end_of_a_part_or_an_item_has_is_relayed_once() {
+    let web = r#"{"type":"url_citation","title":"T","url":"https://a.test","start_index":0,"end_index":1}"#;
+    let parts = [
+        format!(r#"{{"type":"output_text","text":"Hé","annotations":[{web}],"logprobs":[]}}"#),
+        r#"{"type":"refusal","refusal":"No."}"#.to_owned(),
+        r#"{"type":"output_audio","data":"x"}"#.to_owned(),
+        format!(r#"{{"type":"output_text","text":"","annotations":[{web}]}}"#),
+    ];
+    let part_done = |n: usize| {
+        format!(r#"{{"type":"response.content_part.done","output_index":0,"content_index":{n},"part":{}}}"#, parts[n])
+    };
+    let ends: Vec<String> = (0..parts.len()).map(part_done).collect();
+    let item = MESSAGE_DONE.replace(r#"{"type":"output_text","text":"Hé"}"#, &parts.join(","));
+    let cited = format!(r#"{{"type":"response.output_text.annotation.added","output_index":0,"annotation":{web}}}"#);
+    let refusal = r#"{"type":"response.refusal.done","output_index":0,"content_index":1,"refusal":"No."}"#;
+    let empty = TEXT_DONE.replace("Hé", "");
+    let mut all: Vec<&str> = ends.iter().map(String::as_str).collect();
+    all.push(&item);
+    for events in [
+        vec![item.as_str()],
+        vec![&empty, &item],
+        vec![TEXT, &item],
+        vec![TEXT, TEXT_DONE, &ends[0], &item],
+        vec![TEXT, &cited, &item],
+        vec![TEXT, &cited, &ends[0], refusal, &item],
+        vec![TEXT, &ends[0], &ends[1], &item],
+        all,
+    ] {
+        let answer = answer(&events);
+        let citations = answer.events.iter().filter(|event| matches!(event, Event::Citation(_))).count();
+        assert_eq!((answer.text().as_str(), answer.refusal().as_str(), citations), ("Hé", "No.", 2), "{events:?}");
+        assert_eq!(passed_on(&answer), [("output_audio", serde_json::from_str(&parts[2]).unwrap(), false)]);
+        assert_eq!(answer.finish().reason, FinishReason::Refusal);
+    }
+    let bad = MESSAGE_DONE.replace(r#""text":"Hé""#, r#""text":7"#);
+    assert!(matches!(answer(&[&bad]).broken, Some(Broken::Malformed(_))));
+    assert_eq!(answer(&[TEXT, &bad]).text(), "Hé");
+}
+
+#[test]
+fn an_answer_that_only_the_end_has_is_read_from_it() {
+    let thought = r#"{"type":"reasoning","id":"t1","summary":[{"type":"summary_text","text":"Hm"}]}"#;
+    let message = r#"{"type":"message","content":[{"type":"output_text","text":"Hé"}]}"#;
+    let call = r#"{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}"#;
+    let search = r#"{"type":"web_search_call","id":"w"}"#;
+    let output = format!("[{thought},{message},{search},{call}]");
+    let end = |kind: &str| end(kind, "").replace(r#"[{"type":"message"}]"#, &output);
+
+    for begun in [vec![], vec![MESSAGE], vec![MESSAGE, PART]] {
+        let whole = answer_with(&begun, &end("completed"));
+        assert_eq!(thoughts(&whole), [(0, "Hm", "", "t1")]);
+        assert_eq!((whole.text().as_str(), lines(&whole)), ("Hé", vec!["0 a t {}".to_owned()]));
+        assert_eq!(passed_on(&whole), [("web_search_call", serde_json::from_str(search).unwrap(), true)]);
+        assert_eq!(whole.finish().reason, FinishReason::ToolCalls);
+    }
+    let cut = answer_with(&[], &end("incomplete"));
+    assert_eq!((cut.text().as_str(), cut.finish().reason), ("Hé", FinishReason::Other));
+    let failed = answer_with(&[], &end("failed"));
+    assert!(matches!(failed.broken, Some(Broken::Rejected(_))) && failed.text().is_empty());
+
+    // Nothing of it, if anything came before.
+    let done = |item: &str| format!(r#"{{"type":"response.output_item.done","output_index":3,"item":{item}}}"#);
+    for (event, text) in
+        [(TEXT, "Hé"), (&done(search), ""), (&done(call), ""), (&done(thought), ""), (&call_added(3), "")]
+    {
+        let answer = answer_with(&[event], &end("completed"));
+        assert_eq!((answer.text().as_str(), answer.finished), (text, true), "{event}");
+        let told = answer.calls().len() + thoughts(&answer).len() + passed_on(&answer).len();
+        assert_eq!(told, usize::from(event != TEXT), "{event}");
+    }
+    let new = end("completed").replace(r#""call_id""#, r#""brand_new":0,"call_id""#);
+    let told = answer_with(&[], &new);
+    assert_eq!(passed_on(&told)[1], ("response.completed", serde_json::from_str(&new).unwrap(), false));
+    assert!(answer_with(&[], &end("completed").replace(&output, "7")).finished);
+}
+
+#[test]
 fn each_end_has_its_meaning() {
     let refusal = r#"{"type":"response.refusal.delta","output_index":0,"content_index":0,"delta":"no"}"#;
     let call = r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"function_call","call_id":"a","name":"t","arguments":"{}"}}"#;
@@ -104,6 +181,34 @@ fn each_end_has_its_meaning() {
     ] {
         let answer = answer_with(&[event], end);
         assert_eq!((answer.finish().reason, answer.finish().provider_reason.as_str()), (reason, word), "{end}");
+    }
+}
+
+#[test]
+fn a_count_that_cannot_be_read_is_absent() {
+    for (raw, counts) in [
+        (
+            r#"{"input_tokens":-1,"output_tokens":5,"total_tokens":15}"#,
+            Some([None, None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"input_tokens":10,"output_tokens":5,"total_tokens":1.5}"#,
+            Some([Some(10), None, None, Some(5), None, Some(15)]),
+        ),
+        (
+            r#"{"input_tokens":"10","input_tokens_details":[1],"output_tokens":5,"output_tokens_details":{"reasoning_tokens":3}}"#,
+            Some([None, None, None, Some(5), Some(3), None]),
+        ),
+        (
+            r#"{"input_tokens":10,"input_tokens_details":{"cached_tokens":null,"cache_write_tokens":2},"output_tokens_details":{"reasoning_tokens":{}}}"#,
+            Some([Some(10), None, Some(2), None, None, None]),
+        ),
+        ("7", None),
+        ("null", None),
+    ] {
+        let answer = answer_with(&[TEXT], &end("completed", "").replace(USAGE, raw));
+        assert_eq!((answer.text().as_str(), answer.finish().usage), ("Hé", counts.map(usage)), "{raw}");
+        assert_eq!(answer.finish().provider_usage, if counts.is_some() { raw } else { "" });
     }
 }
 
@@ -260,9 +365,51 @@ fn an_item_of_another_kind_is_a_whole_part_of_the_answer() {
     let done = json!({ "type": "response.output_item.done", "output_index": 0, "item": item });
     let answer = answer(&[&added.to_string(), &progress.to_string(), &done.to_string(), TEXT]);
     let expected = vec![("response.web_search_call.searching", progress, false), ("web_search_call", item, true)];
-    // The tool runs, and is billed, from its beginning on.
-    assert_eq!((passed_on(&answer), answer.before_commit), (expected, 3));
+    // That it runs is no output yet.
+    assert_eq!((passed_on(&answer), answer.before_commit), (expected, 5));
     assert_eq!((answer.text().as_str(), answer.finish().reason), ("Hé", FinishReason::Stop));
+}
+
+#[test]
+fn a_tool_that_runs_commits_with_the_first_piece_of_its_output() {
+    let added =
+        r#"{"type":"response.output_item.added","output_index":0,"item":{"id":"w","type":"image_generation_call"}}"#;
+    let event = |kind: &str| format!(r#"{{"type":"response.{kind}","output_index":0,"item_id":"w"}}"#);
+    for (kind, commits) in [
+        ("image_generation_call.in_progress", false),
+        ("image_generation_call.generating", false),
+        ("image_generation_call.partial_image", true),
+        ("code_interpreter_call.interpreting", false),
+        ("code_interpreter_call_code.delta", true),
+        ("mcp_call_arguments.delta", true),
+        ("web_search_call.completed", false),
+    ] {
+        let answer = answer(&[added, &event(kind), TEXT]);
+        assert_eq!(answer.before_commit, if commits { 4 } else { 5 }, "{kind}");
+        assert_eq!(passed_on(&answer).len(), 1);
+    }
+}
+
+#[test]
+fn a_reader_can_tell_messages_of_different_phases_apart() {
+    let of = |event: &str, phase: &str, n: u64| {
+        let event = event.replace(r#""type":"message""#, &format!(r#""type":"message","phase":"{phase}""#));
+        event.replace(r#""output_index":0"#, &format!(r#""output_index":{n}"#))
+    };
+    let events = |phase: &str, n: u64| [MESSAGE, TEXT, MESSAGE_DONE].map(|event| of(event, phase, n));
+    let (comment, last) = (events("commentary", 0), events("final_answer", 1));
+    let only_ends = [comment[2].as_str(), &last[2]];
+    for events in [[&comment[..], &last].concat().iter().map(String::as_str).collect(), only_ends.to_vec()] {
+        let answer = answer(&events);
+        let told = answer.events.iter().filter_map(|event| match event {
+            Event::Text(text) => Some(text.clone()),
+            Event::Provider(ProviderEvent { json, .. }) => {
+                Some(serde_json::from_str::<Value>(json).unwrap()["phase"].as_str().unwrap().to_owned())
+            }
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), ["commentary", "Hé", "final_answer", "Hé"]);
+    }
 }
 
 #[test]
@@ -280,11 +427,12 @@ fn what_nobody_reads_is_passed_on_besides() {
     let text = TEXT.replace(r#""delta":"#, r#""brand_new":0,"delta":"#);
     let part = PART.replace(r#""text":"#, r#""brand_new":0,"text":"#);
     let part_done = PART_DONE.replace(r#""text":"#, r#""brand_new":0,"text":"#);
-    for event in [message.as_str(), &call, thought, &text, &part, &part_done] {
+    let message_done = MESSAGE_DONE.replace(r#""text":"#, r#""brand_new":0,"text":"#);
+    for event in [message.as_str(), &call, thought, &text, &part, &part_done, &message_done] {
         let whole: Value = serde_json::from_str(event).unwrap();
         let found = answer(&[event]);
         assert_eq!(passed_on(&found), [(whole["type"].as_str().unwrap(), whole.clone(), false)]);
-        assert_eq!(found.text(), if event == text { "Hé" } else { "" });
+        assert_eq!(found.text(), if event.contains("Hé") { "Hé" } else { "" });
         assert_eq!(
             passed_on(&answer(&[&event.replace(":0,\"", ":null,\"").replace("_index\":null", "_index\":0")])),
             []
@@ -395,7 +543,6 @@ fn what_must_not_be_is_malformed() {
         vec![r#"{"type":"response.output_item.done","output_index":0,"item":{}}"#],
         vec![r#"{"type":"response.completed"}"#],
         vec![r#"{"type":"response.completed","response":[]}"#],
-        vec![r#"{"type":"response.completed","response":{"usage":7}}"#],
         vec![bare],
         vec![citation],
         vec![twice[0].as_str(), &twice[1]],
