@@ -35,7 +35,7 @@ pub(super) struct ResponseDecoder {
     call_seed: String,
     calls: ToolCalls,
     items: Items,
-    /// Anything of an item was, besides calls.
+    /// Whether anything of an item was relayed, besides calls.
     relayed: bool,
     refused: bool,
 }
@@ -111,7 +111,7 @@ fn refused(error: &[u8]) -> Broken {
 /// Whether an event that is only passed on has a piece of the answer, such as of code that is
 /// run or a draft of an image, and does not only say how far something is.
 fn is_output(kind: &str) -> bool {
-    kind.ends_with(".delta") || kind.ends_with(".partial_image")
+    matches!(kind.rsplit('.').next(), Some("delta" | "partial_image"))
 }
 
 /// Names that say nothing more: padding, counters, and what is read or told otherwise.

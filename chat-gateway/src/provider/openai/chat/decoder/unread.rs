@@ -16,6 +16,9 @@ use super::chunk::{Chunk, PASSED_OVER};
 /// How many fields are remembered. No server is known that adds as many.
 const PASSED_ON_MAX: usize = 64;
 
+/// A longer chunk is passed on each time: looking at it takes many times its size.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     /// Hashes of fields: what was said may be large.
@@ -25,9 +28,12 @@ pub(super) struct Unread {
 impl Unread {
     /// Whether a chunk says something that nobody reads and that no chunk before it said.
     pub(super) fn says_more(&mut self, data: &[u8]) -> bool {
+        if data.len() > CHUNK_BYTES_MAX {
+            return true;
+        }
         let whole: Value = serde_json::from_slice(data).unwrap_or_default();
         // All are looked at, so that all are remembered.
-        places(data).iter().fold(false, |more, place| self.is_new(place, &whole) || more)
+        places(data).iter().filter(|place| self.is_new(place, &whole)).count() > 0
     }
 
     fn is_new(&mut self, place: &str, whole: &Value) -> bool {
