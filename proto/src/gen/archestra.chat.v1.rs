@@ -544,7 +544,8 @@ pub struct AudioPart {
 }
 /// What the model thought before it went on. Send it back as it came, in its place: some
 /// providers refuse a conversation with tool calls without it. One that another provider
-/// made means nothing to the one that is asked, and is left out.
+/// made means nothing to the one that is asked, and is left out; so does what Anthropic or
+/// Chat Completions did not sign.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReasoningPart {
     /// The provider that made it. Unspecified is the one that is asked.
