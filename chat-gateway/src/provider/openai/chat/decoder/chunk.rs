@@ -28,7 +28,7 @@ pub(super) struct Chunk<'a> {
     pub(super) service_tier: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) system_fingerprint: Option<&'a RawValue>,
-    /// Who answers behind OpenRouter.
+    /// Who answers, if the server only relays.
     #[serde(borrow)]
     pub(super) provider: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -44,7 +44,7 @@ pub(super) struct Choice<'a> {
     #[serde(borrow)]
     pub(super) delta: Option<Delta<'a>>,
     pub(super) finish_reason: Option<String>,
-    /// The word of who answers behind OpenRouter.
+    /// The word of who answers, if the server only relays.
     #[serde(borrow)]
     pub(super) native_finish_reason: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -140,12 +140,12 @@ pub(super) struct Counts<'a> {
 
 #[derive(Default, Deserialize)]
 struct CountDetails<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_write_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_tokens: Option<&'a RawValue>,
+    #[serde(borrow, rename = "cached_tokens")]
+    cached: Option<&'a RawValue>,
+    #[serde(borrow, rename = "cache_write_tokens")]
+    cache_write: Option<&'a RawValue>,
+    #[serde(borrow, rename = "reasoning_tokens")]
+    reasoning: Option<&'a RawValue>,
 }
 
 impl<'a> Counts<'a> {
@@ -162,10 +162,10 @@ impl<'a> Counts<'a> {
         let sum = || input.zip(output).map(|(input, output)| input.saturating_add(output));
         Usage {
             input,
-            cached_input: count(prompt.cached_tokens).or(before.cached_input),
-            cache_write: count(prompt.cache_write_tokens).or(before.cache_write),
+            cached_input: count(prompt.cached).or(before.cached_input),
+            cache_write: count(prompt.cache_write).or(before.cache_write),
             output,
-            reasoning: count(completion.reasoning_tokens).or(before.reasoning),
+            reasoning: count(completion.reasoning).or(before.reasoning),
             total: count(self.total_tokens).or_else(sum).or(before.total),
         }
     }

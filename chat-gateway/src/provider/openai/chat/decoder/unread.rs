@@ -27,7 +27,7 @@ impl Unread {
     pub(super) fn says_more(&mut self, data: &[u8]) -> bool {
         let whole: Value = serde_json::from_slice(data).unwrap_or_default();
         // All are looked at, so that all are remembered.
-        places(data).iter().fold(false, |more, place| self.is_new(place, &whole) || more)
+        places(data).iter().filter(|place| self.is_new(place, &whole)).count() > 0
     }
 
     fn is_new(&mut self, place: &str, whole: &Value) -> bool {

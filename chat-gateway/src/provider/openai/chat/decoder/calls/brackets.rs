@@ -7,35 +7,44 @@
 #[derive(Debug, Default)]
 pub(super) struct Brackets {
     depth: u64,
-    in_string: bool,
-    escaped: bool,
-    closed: bool,
-    /// Something else than white space stands after the end.
-    overrun: bool,
+    place: Place,
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Value,
+    String,
+    Escape,
+    /// Only white space has come since the last bracket.
+    End,
+    Beyond,
 }
 
 impl Brackets {
     pub(super) fn push(&mut self, piece: &str) {
         for byte in piece.bytes() {
-            self.overrun |= self.closed && !byte.is_ascii_whitespace();
-            if self.in_string {
-                (self.in_string, self.escaped) = (self.escaped || byte != b'"', !self.escaped && byte == b'\\');
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.closed |= self.depth == 0;
+            self.place = match (self.place, byte) {
+                (Place::Value, b'"') | (Place::Escape, _) => Place::String,
+                (Place::Value, b'{' | b'[') => {
+                    self.depth += 1;
+                    Place::Value
                 }
-                _ => {}
+                (Place::Value, b'}' | b']') => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 0 { Place::End } else { Place::Value }
+                }
+                (Place::String, b'\\') => Place::Escape,
+                (Place::String, b'"') => Place::Value,
+                (Place::End, byte) if !byte.is_ascii_whitespace() => Place::Beyond,
+                (place, _) => place,
             }
         }
     }
 
     pub(super) fn are_closed(&self) -> bool {
-        self.closed && !self.overrun
+        self.place == Place::End
     }
 }
 
