@@ -1,7 +1,7 @@
 use crate::{
     message::{Citation, CitationKind, Event, FinishReason, ProviderEvent},
     provider::{
-        Broken, RejectionKind,
+        Broken, Output, RejectionKind,
         openai::chat,
         transcript::{Transcript, line, read, stream, usage},
     },
@@ -362,7 +362,8 @@ fn what_must_not_be_is_malformed() {
 fn a_list_without_end_is_malformed() {
     let many = vec!["{}"; 5000].join(",");
     for data in [format!(r#"{{"choices":[{many}]}}"#), chunk(&format!(r#"{{"tool_calls":[{many}]}}"#), "null")] {
-        assert!(matches!(read(chat::decoder, &stream(&[&data])).broken, Some(Broken::Malformed(_))));
+        let read = chat::decoder("seed").event(data.as_bytes(), &mut Output::default());
+        assert!(matches!(read, Err(Broken::Malformed(_))), "{read:?}");
     }
 }
 
