@@ -18,7 +18,8 @@
 //!
 //! async fn say_hello() -> Result<(), Box<dyn std::error::Error>> {
 //!     let mut chat = ChatServiceClient::connect("http://127.0.0.1:50052").await?;
-//!     let text = ContentPart { part: Some(Part::Text(TextPart { text: "Say hello.".to_owned() })) };
+//!     let text = TextPart { text: "Say hello.".to_owned(), ..TextPart::default() };
+//!     let text = ContentPart { part: Some(Part::Text(text)), ..ContentPart::default() };
 //!     let request = StreamChatRequest {
 //!         organization_id: "default".to_owned(),
 //!         model: "claude-sonnet-4-5".to_owned(),
