@@ -19,6 +19,7 @@ mod reference;
 mod rejection;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod robustness;
+mod surrogates;
 mod table;
 mod tool_calls;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub(crate) use key_check::{Checked, Reservation, Standing, judge};
 pub(crate) use model_page::{ListedModel, ModelPage};
 pub(crate) use names::{ModelNames, Shape};
 pub(crate) use rejection::is_error;
+pub(crate) use surrogates::Surrogates;
 pub use table::Name;
 pub(crate) use table::of;
 

@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
-    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection},
+    provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection, Surrogates},
     sse,
     usage::{Call, Outcome},
 };
@@ -222,6 +222,7 @@ impl Upstream {
             response,
             reader: sse::Reader::new(EVENT_BYTES_MAX),
             decoder: new_decoder(call_seed),
+            surrogates: Surrogates::default(),
             output: Output::default(),
             request_id: request_id.clone(),
             idle_max: self.options.idle_timeout,
@@ -296,6 +297,7 @@ pub(crate) struct Exchange {
     response: reqwest::Response,
     reader: sse::Reader,
     decoder: Box<dyn Decoder>,
+    surrogates: Surrogates,
     output: Output,
     request_id: String,
     idle_max: Duration,
@@ -363,7 +365,8 @@ impl Exchange {
     async fn advance_by_one(&mut self) -> Result<(), Fault> {
         let next = self.reader.next_event().map_err(|_| Fault::Malformed("an event is too large"))?;
         if let Some(data) = next {
-            return match self.decoder.event(data, &mut self.output) {
+            let data = self.surrogates.mend(data);
+            return match self.decoder.event(&data, &mut self.output) {
                 Ok(()) => Ok(()),
                 // The end of the body may have cut its last event in two.
                 Err(Broken::Malformed(_)) if self.body_ended => Err(Fault::EndedEarly),

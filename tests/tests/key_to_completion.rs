@@ -40,6 +40,23 @@ fn whole() -> Said {
     Said::stream(format!("{ANTHROPIC}{ANTHROPIC_END}")).header("request-id", "req_1")
 }
 
+/// Programs that count in UTF-16 send the halves of a character in two events.
+#[tokio::test]
+async fn a_character_that_the_provider_cuts_comes_out_whole() {
+    let mut system = System::start().await;
+    system.add_key(Provider::Anthropic, "sk-ant-default", Links { default: true, profiles: &[] }).await;
+    let pieces = [r" \ud83d", r"\ude00 \ud83d", r"\ude01!"].map(|text| {
+        format!(
+            "data: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        )
+    });
+    system.provider.always_answers(Said::stream(format!("{ANTHROPIC}{}{ANTHROPIC_END}", pieces.concat())));
+
+    let answer = Answer::read(system.chat.stream_chat(ask("claude-sonnet-4-5", None, "Hi")).await).await;
+
+    assert_eq!(answer.text, "Hello \u{1f600} \u{1f601}!");
+}
+
 #[tokio::test]
 async fn a_profile_is_answered_with_its_own_key() {
     let mut system = System::start().await;
