@@ -47,7 +47,8 @@ fn both_chat_requests_have_the_same_fields() {
     let fields = |name: &str| -> Vec<_> {
         message(&pool, name)
             .fields()
-            .map(|field| (field.number(), field.name().to_owned(), format!("{:?}", field.kind())))
+            // The entries of a map are a message of the request's own.
+            .map(|field| (field.number(), field.name().to_owned(), format!("{:?}", field.kind()).replace(name, "")))
             .collect()
     };
     assert_eq!(fields("archestra.chat.v1.StreamChatRequest"), fields("archestra.chat.v1.ChatRequest"));

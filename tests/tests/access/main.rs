@@ -149,10 +149,13 @@ async fn bearers(system: &mut Secured, service: Service, principal: &str) -> Vec
     let good = tokens[principal][0].token.clone();
     let file = system.files().policy(service);
     tokens.entry(principal.to_owned()).or_default().push(soon.clone());
+    // Known from the moment on in which the policy is read anew; the other may have expired then.
+    let marker = token(Duration::from_hours(1));
+    let other = tokens.keys().find(|name| *name != principal).cloned().expect("another principal");
+    tokens.entry(other).or_default().push(marker.clone());
     replace(&file, &policy(&roles, &tokens));
     let wire = |value: &str| system.connect(service, &Who::Authorization(value.to_owned()));
-    until(&wire(&format!("Bearer {}", soon.token)), service, &["admitted", "unauthenticated"], "the policy is read")
-        .await;
+    until(&wire(&format!("Bearer {}", marker.token)), service, &["admitted", "denied"], "the policy is read").await;
     let expiring = wire(&format!("Bearer {}", soon.token));
     until(&expiring, service, &["unauthenticated"], "the token expires").await;
 
