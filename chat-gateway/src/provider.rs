@@ -14,6 +14,7 @@ mod model_page;
 mod names;
 mod openai;
 mod options;
+mod place;
 #[cfg(test)]
 mod reference;
 mod rejection;

@@ -16,7 +16,7 @@ pub(crate) struct Surrogates {
     high: Option<[u8; ESCAPE_BYTES]>,
 }
 
-/// `\uXXXX`
+/// A backslash, `u`, and four hexadecimal digits.
 const ESCAPE_BYTES: usize = 6;
 
 const REPLACEMENT: &[u8] = br"\ufffd";

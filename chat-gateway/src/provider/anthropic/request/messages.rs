@@ -3,8 +3,6 @@
 //! What is odd: results of tools are said by the user, before all else that it says; an
 //! empty text is refused by Anthropic; what a model thought must come back as it was.
 
-use std::fmt;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -14,7 +12,7 @@ use crate::{
         AssistantPart, Chat, Document, FileSource, Image, Message, Part, ProviderPart, Reasoning, ToolCall, ToolResult,
         UserPart,
     },
-    provider::{Unsupported, json_text, json_text::Base64, limits},
+    provider::{Unsupported, json_text, json_text::Base64, limits, place::Place},
 };
 
 #[derive(Serialize)]
@@ -94,22 +92,6 @@ pub(super) enum Source<'a> {
 #[derive(Serialize)]
 pub(super) struct Citations {
     enabled: bool,
-}
-
-/// The place of a part in the request.
-#[derive(Clone, Copy)]
-struct Place {
-    message: usize,
-    part: usize,
-    /// In the content of a result.
-    content: Option<usize>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "messages[{}].parts[{}]", self.message, self.part)?;
-        self.content.map_or(Ok(()), |at| write!(f, ".tool_result.content[{at}]"))
-    }
 }
 
 /// The conversation as turns of two roles, each once in a row.

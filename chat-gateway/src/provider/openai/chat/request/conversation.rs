@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -22,6 +22,7 @@ use crate::{
         json_text::{self, Base64, DataUrl},
         limits,
         openai::models::is_reasoning,
+        place::Place,
     },
 };
 
@@ -135,25 +136,6 @@ pub(super) fn turns<'a>(model: &str, chat: &'a Chat) -> Result<Vec<Turn<'a>>, Un
         }
     }
     Ok(turns)
-}
-
-/// Where a part of the request is.
-#[derive(Clone, Copy)]
-struct Place {
-    message: usize,
-    part: usize,
-    /// Inside a tool's result.
-    content: Option<usize>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "messages[{}].parts[{}]", self.message, self.part)?;
-        match self.content {
-            Some(at) => write!(f, ".tool_result.content[{at}]"),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Place {
