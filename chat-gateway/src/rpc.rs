@@ -20,7 +20,7 @@ use service_runtime::{
     fields,
     identity::{Identities, Refusal},
     in_hand::{Held, InHand, Refusals},
-    server::Served,
+    server::{Arrived, Served},
     telemetry,
 };
 use tokio::{sync::watch, time::Instant};
@@ -159,7 +159,7 @@ impl Rpc {
     }
 
     fn detect(request: Request<DetectProviderRequest>) -> Result<DetectProviderResponse, Error> {
-        let model = convert::model(&admit(request)?.into_inner().model)?;
+        let model = convert::model("model", &admit(request)?.into_inner().model)?;
         Ok(convert::detection(detect::detect(&model)))
     }
 }
@@ -170,7 +170,8 @@ fn deadline<T>(request: &Request<T>) -> Option<Instant> {
     const MARGIN_MAX: Duration = Duration::from_millis(20);
     let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
     let timeout = grpc_timeout(text)?;
-    Some(Instant::now() + timeout.saturating_sub(MARGIN_MAX.min(timeout / 10)))
+    let arrived = request.extensions().get::<Arrived>().map_or_else(Instant::now, |Arrived(at)| *at);
+    Some(arrived + timeout.saturating_sub(MARGIN_MAX.min(timeout / 10)))
 }
 
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: at most 8 digits and

@@ -16,7 +16,7 @@ use futures_util::{
     TryFutureExt as _,
     future::{Either, MapOk},
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tonic::{Status, body::Body, service::Routes, transport::Server};
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
@@ -268,6 +268,11 @@ async fn set_health(health: &HealthReporter, services: impl Iterator<Item = &str
     }
 }
 
+/// When the head of a request was here: a deadline counts from then, also while its body
+/// arrives or the machine is busy.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived(pub Instant);
+
 /// Gives each RPC a span that continues the caller's trace.
 #[derive(Clone, Copy, Debug)]
 struct RpcSpans;
@@ -297,7 +302,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        request.extensions_mut().insert(Arrived(Instant::now()));
         let method = request.uri().path().trim_start_matches('/');
         let span = info_span!(
             "rpc",
