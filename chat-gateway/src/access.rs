@@ -106,6 +106,8 @@ pub(crate) struct Chat<'a> {
     pub(crate) profile: Option<&'a str>,
     /// `None` asks for what can be chatted with, and is allowed with any model.
     pub(crate) model: Option<&'a str>,
+    /// Who answers in its place if it cannot: each as much the caller's as the model itself.
+    pub(crate) fallback_models: &'a [String],
 }
 
 /// The kinds of roles.
@@ -169,9 +171,10 @@ impl Role {
         }
         let model = match models {
             Models::All(All::All) => true,
-            Models::Only(these) => chat
-                .model
-                .is_none_or(|model| Model::try_from(model.to_owned()).is_ok_and(|model| these.contains(&model))),
+            Models::Only(these) => {
+                let mut asked = chat.model.into_iter().chain(chat.fallback_models.iter().map(String::as_str));
+                asked.all(|model| Model::try_from(model.to_owned()).is_ok_and(|model| these.contains(&model)))
+            }
         };
         (!model).then_some(Denied::Model)
     }
@@ -220,7 +223,7 @@ mod tests {
     }
 
     fn chat<'a>(organization: &'a str, profile: Option<&'a str>, model: &'a str) -> Chat<'a> {
-        Chat { organization, profile, model: Some(model) }
+        Chat { organization, profile, model: Some(model), fallback_models: &[] }
     }
 
     #[test]
@@ -269,8 +272,9 @@ mod tests {
         ] {
             assert_eq!(asked(chat), expected, "{chat:?}");
         }
-        let lists =
-            |organization, profile| check(&roles, "ListModels", Some(Chat { organization, profile, model: None }));
+        let lists = |organization, profile| {
+            check(&roles, "ListModels", Some(Chat { organization, profile, model: None, fallback_models: &[] }))
+        };
         assert_eq!(lists("acme", Some("team-a")), Ok(()), "of those models that the role names");
         assert_eq!(lists("other", None), Ok(()));
         assert_eq!(lists("acme", None), Err(Denied::Profile));

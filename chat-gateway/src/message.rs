@@ -87,5 +87,9 @@ pub(crate) struct Ask {
     pub(crate) profile: Option<Label>,
     /// As the caller wrote it, trimmed.
     pub(crate) model: String,
+    /// Whom to ask in its place if it cannot answer, in this order.
+    pub(crate) fallback_models: Vec<String>,
+    /// Whether the answer is read to its end for a caller who has left.
+    pub(crate) drains: bool,
     pub(crate) chat: Chat,
 }

@@ -51,6 +51,7 @@ impl Asked for StreamChatRequest {
             organization: &self.organization_id,
             profile: self.profile_id.as_deref(),
             model: Some(&self.model),
+            fallback_models: &self.fallback_models,
         })
     }
 }
@@ -63,6 +64,7 @@ impl Asked for ChatRequest {
             organization: &self.organization_id,
             profile: self.profile_id.as_deref(),
             model: Some(&self.model),
+            fallback_models: &self.fallback_models,
         })
     }
 }
@@ -71,7 +73,12 @@ impl Asked for ListModelsRequest {
     const METHOD: &'static str = "ListModels";
 
     fn chat(&self) -> Option<Chat<'_>> {
-        Some(Chat { organization: &self.organization_id, profile: self.profile_id.as_deref(), model: None })
+        Some(Chat {
+            organization: &self.organization_id,
+            profile: self.profile_id.as_deref(),
+            model: None,
+            fallback_models: &[],
+        })
     }
 }
 

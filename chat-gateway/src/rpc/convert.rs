@@ -18,6 +18,9 @@ pub(super) use answer::{event, started, usage, whole};
 /// Longer than any model's name, with room for a fine-tuned one's.
 const MODEL_CHARS_MAX: usize = 256;
 
+/// A caller that has more to try has a choice to make, and the first failure waits for all.
+const FALLBACK_MODELS_MAX: usize = 4;
+
 /// Beyond every provider's own limit, which says so itself.
 const STOP_SEQUENCES_MAX: usize = 64;
 
@@ -49,6 +52,8 @@ pub(super) fn as_stream(request: pb::ChatRequest) -> pb::StreamChatRequest {
         cache_control: request.cache_control,
         system_cache_control: request.system_cache_control,
         openai_api: request.openai_api,
+        fallback_models: request.fallback_models,
+        on_disconnect: request.on_disconnect,
     }
 }
 
@@ -56,12 +61,16 @@ pub(super) fn ask(request: pb::StreamChatRequest) -> Result<Ask> {
     let mut check = Check::default();
     let organization = check.take(label("organization_id", request.organization_id.clone()));
     let profile = check.take(request.profile_id.clone().map(|text| label("profile_id", text)).transpose());
-    let model = check.take(model(&request.model));
+    let model = check.take(model("model", &request.model));
+    let fallback_models = check.take(fallback_models(&request.fallback_models));
+    let drains = request.on_disconnect() == pb::OnDisconnect::Drain;
     let chat = check.take(chat(request));
-    let (Some(organization), Some(profile), Some(model), Some(chat)) = (organization, profile, model, chat) else {
+    let (Some(organization), Some(profile), Some(model), Some(fallback_models), Some(chat)) =
+        (organization, profile, model, fallback_models, chat)
+    else {
         return Err(check.failed());
     };
-    Ok(Ask { organization, profile, model, chat })
+    Ok(Ask { organization, profile, model, fallback_models, drains, chat })
 }
 
 fn chat(request: pb::StreamChatRequest) -> Result<Chat> {
@@ -121,13 +130,20 @@ fn check_numbers(check: &mut Check, request: &pb::StreamChatRequest) {
     check.number("frequency_penalty", request.frequency_penalty, -2.0, 2.0);
 }
 
-/// A model's name without white space around it.
-pub(super) fn model(text: &str) -> Result<String> {
+fn fallback_models(names: &[String]) -> Result<Vec<String>> {
+    if names.len() > FALLBACK_MODELS_MAX {
+        return Err(Invalid::new("fallback_models", format_args!("may have {FALLBACK_MODELS_MAX} models at most")));
+    }
+    names.iter().enumerate().map(|(n, name)| model(&format!("fallback_models[{n}]"), name)).collect()
+}
+
+/// The name of the model that stands at `path`, without white space around it.
+pub(super) fn model(path: &str, text: &str) -> Result<String> {
     let name = text.trim();
     if !(1..=MODEL_CHARS_MAX).contains(&name.chars().count()) || name.chars().any(char::is_control) {
         let problem =
             format_args!("must be a model's name: 1 to {MODEL_CHARS_MAX} characters without control characters");
-        return Err(Invalid::new("model", problem));
+        return Err(Invalid::new(path, problem));
     }
     Ok(name.to_owned())
 }

@@ -91,6 +91,16 @@ pub struct StreamChatRequest {
     /// for all others. Refused for other providers.
     #[prost(enumeration = "OpenAiApi", tag = "23")]
     pub openai_api: i32,
+    /// Models to ask in this order if `model` cannot answer, each with the key of its own provider
+    /// and from the start: at most 4. A fault of the request itself (INVALID_ARGUMENT) and a
+    /// refusal of its content are not taken to the next. All are checked before anything is sent;
+    /// those of another provider than that of `model` go with no `provider_options` and no
+    /// `openai_api`. If none answers, the status is that of `model`.
+    #[prost(string, repeated, tag = "24")]
+    pub fallback_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What becomes of the answer when the caller leaves. Absent is CANCEL.
+    #[prost(enumeration = "OnDisconnect", tag = "25")]
+    pub on_disconnect: i32,
 }
 /// One event of a streamed completion.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -217,6 +227,16 @@ pub struct ChatRequest {
     /// See `StreamChatRequest.openai_api`.
     #[prost(enumeration = "OpenAiApi", tag = "23")]
     pub openai_api: i32,
+    /// Models to ask in this order if `model` cannot answer, each with the key of its own provider
+    /// and from the start: at most 4. A fault of the request itself (INVALID_ARGUMENT) and a
+    /// refusal of its content are not taken to the next. All are checked before anything is sent;
+    /// those of another provider than that of `model` go with no `provider_options` and no
+    /// `openai_api`. If none answers, the status is that of `model`.
+    #[prost(string, repeated, tag = "24")]
+    pub fallback_models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What becomes of the answer when the caller leaves. Absent is CANCEL.
+    #[prost(enumeration = "OnDisconnect", tag = "25")]
+    pub on_disconnect: i32,
 }
 /// Response for `Chat`: what the events of `StreamChat` come to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1174,6 +1194,40 @@ pub struct Usage {
     #[prost(int64, optional, tag = "6")]
     pub total_tokens: ::core::option::Option<i64>,
 }
+/// What becomes of an answer whose caller leaves before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OnDisconnect {
+    /// Not said: CANCEL.
+    Unspecified = 0,
+    /// The provider's connection is closed at once. What it counted so far is noted as partial.
+    Cancel = 1,
+    /// The answer is read to its end and thrown away, so that all of it is counted. As long as
+    /// the time for one answer lasts; a gateway that has too many of these, or stops, cancels.
+    Drain = 2,
+}
+impl OnDisconnect {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ON_DISCONNECT_UNSPECIFIED",
+            Self::Cancel => "ON_DISCONNECT_CANCEL",
+            Self::Drain => "ON_DISCONNECT_DRAIN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ON_DISCONNECT_UNSPECIFIED" => Some(Self::Unspecified),
+            "ON_DISCONNECT_CANCEL" => Some(Self::Cancel),
+            "ON_DISCONNECT_DRAIN" => Some(Self::Drain),
+            _ => None,
+        }
+    }
+}
 /// An API of OpenAI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1537,7 +1591,8 @@ pub mod chat_service_client {
         ///
         /// A successful stream is one `started`, any number of other events, one `finished`.
         /// A failed stream ends with a status and without `finished`; what came before it is
-        /// incomplete. Closing the stream closes the provider's connection.
+        /// incomplete. Closing the stream closes the provider's connection, unless
+        /// `on_disconnect` says otherwise.
         ///
         /// `started` is held back until the provider's first output. A failure before it has
         /// the status that fits its cause. A failure after it is ABORTED (STREAM_TRUNCATED),
@@ -1694,7 +1749,8 @@ pub mod chat_service_server {
         ///
         /// A successful stream is one `started`, any number of other events, one `finished`.
         /// A failed stream ends with a status and without `finished`; what came before it is
-        /// incomplete. Closing the stream closes the provider's connection.
+        /// incomplete. Closing the stream closes the provider's connection, unless
+        /// `on_disconnect` says otherwise.
         ///
         /// `started` is held back until the provider's first output. A failure before it has
         /// the status that fits its cause. A failure after it is ABORTED (STREAM_TRUNCATED),
