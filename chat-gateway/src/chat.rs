@@ -1,50 +1,82 @@
 //! The pipeline of a chat: detect, resolve, open, relay.
 //!
-//! Knows no transport, no HTTP and no provider's wire. Spawns nothing: an [`Answer`] is
-//! read by whoever holds it, and dropping it at any point closes the provider's
-//! connection.
+//! Knows no transport, no HTTP and no provider's wire. An [`Answer`] is read by whoever holds
+//! it, and dropping it at any point closes the provider's connection.
 //!
 //! The commit point is [`Chats::start`]: until it returns, a failure has the status of
-//! its cause. After it the answer has begun, and every failure is [`Error::Truncated`].
+//! its cause, and what may be done about it is in `rules` and done in `attempts`. After it the
+//! answer has begun, and every failure is [`Error::Truncated`].
 
+mod attempts;
+mod circuit;
 mod error;
+mod plan;
+mod relay;
+mod rules;
 mod whole;
 
 use std::sync::Arc;
 
+use clap::Args;
 use futures_util::{Stream, stream};
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tracing::{info, instrument};
-use uuid::Uuid;
 
 use crate::{
-    detect,
+    keys::Keys,
     message::{Ask, Event, Started},
-    provider,
     upstream::{Exchange, Fault, Upstream},
-    usage::{Called, Uses},
-    vault_client::VaultClient,
+    usage::Uses,
 };
+use attempts::{Attempts, Trial};
+use plan::Plan;
 
 pub(crate) use error::{Attempt, Error};
+pub(crate) use relay::Relay;
 pub(crate) use whole::{AnswerPart, Whole};
 
 /// The largest answer that is returned in one message. gRPC clients refuse 4 MiB unless
 /// told otherwise; longer answers are for streams.
 const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How chats are answered.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Chats")]
+pub struct ChatLimits {
+    /// How many chats may be under way at once. What is beyond is refused with OVERLOADED
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    pub chats_max: usize,
+}
+
 /// Answers chats.
 #[derive(Debug)]
 pub(crate) struct Chats {
-    vault: VaultClient,
+    keys: Keys,
     upstream: Arc<Upstream>,
     uses: Arc<Uses>,
+    attempts: Attempts,
+    room: Arc<Semaphore>,
+    chats_max: usize,
 }
 
 impl Chats {
-    /// Answers with keys of `vault`, and notes in `uses` what they are used for.
-    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>, uses: Arc<Uses>) -> Self {
-        Self { vault, upstream, uses }
+    /// Answers with `keys`, and notes in `uses` what they are used for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a limit of this code contradicts another.
+    pub(crate) fn new(
+        keys: Keys,
+        upstream: Arc<Upstream>,
+        uses: Arc<Uses>,
+        limits: &ChatLimits,
+    ) -> anyhow::Result<Self> {
+        let chats_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(chats_max));
+        Ok(Self { keys, upstream, uses, attempts: Attempts::new()?, room, chats_max })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -55,48 +87,15 @@ impl Chats {
     /// Dropping the future closes the provider's connection.
     #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model))]
     pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
-        let Ask { organization, profile, model, chat } = ask;
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        let room = room.map_err(|_| Error::Overloaded { limit: self.chats_max })?;
+        let Ask { organization, profile, model, fallback_models, drains: _, chat } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
-        let detected = match detect::detect(&model) {
-            Ok(detected) => detected,
-            Err(none) => return Err(Error::ModelUnknown { model, why: none.reason }),
-        };
-        let provider = detected.provider;
-        if !detected.chats {
-            return Err(Error::ModelUnsupported { model, provider });
-        }
-        let outbound = provider::outbound(provider, &detected.provider_model, &chat)
-            .map_err(|refused| Error::Unsupported { field: refused.field, problem: refused.problem })?;
-        // Files are in the body now; the wait for the provider is long.
-        drop(chat);
-        let key = self.vault.resolve(&organization, profile.as_ref(), provider, deadline).await?;
-        let call = self.uses.begin(Called {
-            organization,
-            profile,
-            provider,
-            model: detected.provider_model.clone(),
-            api_key_id: key.api_key_id.clone(),
-            version: key.version,
-            source: key.source,
-        });
-        let mut attempt = Box::new(Attempt {
-            provider,
-            model: detected.provider_model,
-            api_key_id: key.api_key_id,
-            source: key.source,
-            request_id: String::new(),
-        });
-        let call_seed = Uuid::new_v4().simple().to_string();
-        match self.upstream.open(outbound, &key.material, &call_seed, deadline, call).await {
-            Ok(exchange) => {
-                exchange.request_id().clone_into(&mut attempt.request_id);
-                Ok(Answer { exchange, attempt })
-            }
-            Err((fault, request_id)) => {
-                attempt.request_id = request_id;
-                Err(Error::Upstream { attempt, fault })
-            }
-        }
+        let plan = Plan::new(&model, &fallback_models, chat)?;
+        let (organization, profile) = (&organization, profile.as_ref());
+        let mut trial = Trial { chats: self, organization, profile, deadline, attempts: 0 };
+        let (exchange, attempt) = trial.run(plan).await?;
+        Ok(Answer { exchange, attempt, deadline, _room: room })
     }
 }
 
@@ -104,12 +103,14 @@ impl Chats {
 pub(crate) struct Answer {
     exchange: Exchange,
     attempt: Box<Attempt>,
+    deadline: Instant,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Answer {
     /// Who answers.
     pub(crate) fn started(&self) -> Started {
-        let Attempt { provider, model, api_key_id, source, request_id } = self.attempt.as_ref();
+        let Attempt { provider, model, api_key_id, source, request_id, .. } = self.attempt.as_ref();
         Started {
             provider: *provider,
             model: self.exchange.model().unwrap_or(model).to_owned(),

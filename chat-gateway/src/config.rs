@@ -15,7 +15,7 @@ use service_runtime::{
     token,
 };
 
-use crate::{message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
+use crate::{chat::ChatLimits, message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
 
 /// Streams chat completions from the provider of a model with the key of a profile
 #[derive(Debug, Parser)]
@@ -103,6 +103,10 @@ pub struct ServeOptions {
     /// memory until the provider answers
     #[arg(long, value_name = "BYTES", default_value = "512MiB", value_parser = requests_bytes)]
     pub requests_bytes_max: usize,
+
+    /// How chats are answered.
+    #[command(flatten)]
+    pub chats: ChatLimits,
 
     /// Where the key-vault is, and as whom the gateway asks it.
     #[command(flatten)]

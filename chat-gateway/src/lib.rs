@@ -26,6 +26,7 @@ mod config;
 mod detect;
 mod doctor;
 mod key_check;
+mod keys;
 mod message;
 mod model_list;
 mod provider;
@@ -43,10 +44,12 @@ use std::sync::Arc;
 use service_runtime::server;
 use tokio::net::TcpListener;
 
-use chat::Chats;
+pub use chat::ChatLimits;
+use chat::{Chats, Relay};
 pub use cli::{complete, run};
 pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ServeOptions};
 use key_check::KeyChecks;
+use keys::Keys;
 pub use message::Provider;
 use model_list::ModelLists;
 use upstream::Upstream;
@@ -74,9 +77,11 @@ pub async fn serve(
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
+    let keys = Keys::new(vault.clone());
+    let chats = Chats::new(keys, Arc::clone(&upstream), uses, &options.chats)?;
     let models = ModelLists::new(vault.clone(), Arc::clone(&upstream));
-    let served = rpc::served(chats, models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
+    let served =
+        rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

@@ -111,7 +111,7 @@ impl ModelLists {
     async fn of_provider(&self, ask: &Ask, provider: Provider, deadline: Instant) -> ModelList {
         let key = match self.vault.resolve(&ask.organization, ask.profile.as_ref(), provider, deadline).await {
             Ok(key) => key,
-            Err(error) => return ModelList { provider, key: None, models: Err(error.into()) },
+            Err(error) => return ModelList { provider, key: None, models: Err(Arc::new(error).into()) },
         };
         let models = self.of_key(provider, &key, deadline).await.map_err(|fault| {
             let attempt = Attempt {
@@ -120,6 +120,7 @@ impl ModelLists {
                 api_key_id: key.api_key_id.clone(),
                 source: key.source,
                 request_id: String::new(),
+                count: 1,
             };
             Error::Upstream { attempt: Box::new(attempt), fault }
         });
@@ -173,7 +174,7 @@ impl ModelList {
     /// Whether the vault could say nothing of any key.
     fn failed_at_the_vault(&self) -> bool {
         use KeyError::{Limited, StoreUnavailable, Unavailable};
-        matches!(&self.models, Err(Error::Key(Unavailable(_) | StoreUnavailable(_) | Limited { .. })))
+        matches!(&self.models, Err(Error::Key(error)) if matches!(error.as_ref(), Unavailable(_) | StoreUnavailable(_) | Limited { .. }))
     }
 }
 

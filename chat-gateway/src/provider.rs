@@ -28,6 +28,8 @@ mod transcript;
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
+
 use crate::message::{Chat, Event, KeyMaterial, ProviderEvent, Usage};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -118,7 +120,7 @@ pub(crate) fn outbound(name: Name, model: &str, chat: &Chat) -> Result<Outbound,
     let mut own = chat.provider_options.clone();
     options::take_headers(&mut own, provider.header_options(), &mut outbound.headers)?;
     if !own.is_empty() {
-        outbound.body = options::merge(&outbound.body, &own, provider.fixed_options())?;
+        outbound.body = options::merge(&outbound.body, &own, provider.fixed_options())?.into();
     }
     Ok(outbound)
 }
@@ -131,8 +133,8 @@ pub(crate) struct Outbound {
     pub(crate) path: String,
     /// Headers beside the credential.
     pub(crate) headers: HeaderMap,
-    /// JSON.
-    pub(crate) body: Vec<u8>,
+    /// JSON. Sent more than once if need be.
+    pub(crate) body: Bytes,
     /// Reads the answer.
     pub(crate) decoder: NewDecoder,
 }

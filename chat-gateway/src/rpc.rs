@@ -32,10 +32,9 @@ use tracing::{Span, debug};
 
 use crate::{
     access::{Denied, Role},
-    chat::{self, Chats},
+    chat::{self, Relay},
     detect,
     key_check::KeyChecks,
-    message::Ask,
     model_list::ModelLists,
 };
 use admission::admit;
@@ -62,7 +61,7 @@ enum Error {
 
 /// The services of a gateway, which together have up to `requests_bytes_max` in hand.
 pub(crate) fn served(
-    chats: Chats,
+    chats: Relay,
     models: ModelLists,
     checks: KeyChecks,
     identities: Identities<Role>,
@@ -94,7 +93,7 @@ fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure
 
 #[derive(Debug)]
 struct Rpc {
-    chats: Chats,
+    chats: Relay,
     models: ModelLists,
     checks: KeyChecks,
 }
@@ -138,10 +137,11 @@ impl Rpc {
     async fn stream(&self, request: Request<StreamChatRequest>) -> Result<Events, Error> {
         let request = admit(request)?;
         let deadline = deadline(&request);
+        let held = request.extensions().get::<Held>().cloned();
         let ask = convert::ask(request.into_inner())?;
-        let answer = self.chats.start(ask, deadline).await?;
-        let started = convert::started(answer.started());
-        let events = answer.events().map(|event| event.map(convert::event).map_err(|error| status(error.into())));
+        let (started, events) = self.chats.stream(ask, deadline, Sent(held)).await?;
+        let started = convert::started(started);
+        let events = events.map(|event| event.map(convert::event).map_err(|error| status(error.into())));
         let events = Box::pin(stream::once(async { Ok(started) }).chain(events));
         Ok(Box::pin(telemetry::in_span(Span::current(), events)))
     }
@@ -150,17 +150,24 @@ impl Rpc {
         let request = admit(request)?;
         let deadline = deadline(&request);
         let held = request.extensions().get::<Held>().cloned();
-        let ask: Ask = convert::ask(convert::as_stream(request.into_inner()))?;
-        let answer = self.chats.start(ask, deadline).await?;
-        // The answer may take minutes, and the request is sent.
-        held.iter().for_each(Held::release);
-        let started = answer.started();
-        Ok(convert::whole(started, answer.whole().await?))
+        let ask = convert::ask(convert::as_stream(request.into_inner()))?;
+        let (started, whole) = self.chats.whole(ask, deadline, Sent(held)).await?;
+        Ok(convert::whole(started, whole))
     }
 
     fn detect(request: Request<DetectProviderRequest>) -> Result<DetectProviderResponse, Error> {
         let model = convert::model("model", &admit(request)?.into_inner().model)?;
         Ok(convert::detection(detect::detect(&model)))
+    }
+}
+
+/// Gives back the room of a request when it is dropped: the request is sent, and the answer may
+/// take minutes.
+struct Sent(Option<Held>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.iter().for_each(Held::release);
     }
 }
 

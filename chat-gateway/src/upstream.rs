@@ -7,9 +7,11 @@
 //! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
 
 mod base_urls;
+mod clients;
+mod fault;
 mod models;
 
-use std::{error::Error, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -24,6 +26,8 @@ use crate::{
     usage::{Call, Outcome},
 };
 use base_urls::BaseUrls;
+use clients::{Clients, Lease, Make};
+pub(crate) use fault::{Class, Fault};
 
 /// The longest event. Providers send images and signatures of several hundred KiB in
 /// one event; generated images reach a few MiB.
@@ -44,6 +48,11 @@ const SCRUBBED_BYTES_MAX: usize = 8 * 1024;
 /// limits, so that a request rarely meets a connection that was just closed.
 const IDLE_CONNECTIONS_MAX: usize = 32;
 const IDLE_CONNECTION_MAX: Duration = Duration::from_secs(50);
+
+/// How often a connection on which calls are open is asked whether the provider is still
+/// there, and how long the answer may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where providers are, and how long they may take.
 #[derive(Args, Clone, Debug)]
@@ -91,60 +100,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What went wrong between the gateway and a provider.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    /// The provider refused. Its words are scrubbed of the key.
-    #[error("the provider refused with status {status}: {}", rejection.code)]
-    Rejected { status: u16, rejection: Rejection },
-    /// No connection, or it broke.
-    #[error("the provider cannot be reached")]
-    Unreachable(#[source] Box<dyn Error + Send + Sync>),
-    /// It hung up before the answer was whole.
-    #[error("the provider ended its answer early")]
-    EndedEarly,
-    /// It sent what cannot be read.
-    #[error("the provider sent what cannot be read: {0}")]
-    Malformed(&'static str),
-    /// It answered with something else than a stream of events, or than a list of models.
-    #[error("the provider answered with status {status} and {content_type:?} instead of what was asked for")]
-    NotAStream { status: u16, content_type: String },
-    /// No output in time.
-    #[error("no output within {} s", .0.as_secs())]
-    FirstEventTimeout(Duration),
-    /// Silence in the middle.
-    #[error("no sign of life for {} s", .0.as_secs())]
-    IdleTimeout(Duration),
-    /// The whole took too long.
-    #[error("not finished by the deadline")]
-    TotalTimeout,
-    /// The key cannot stand in a header.
-    #[error("the key cannot be sent")]
-    KeyNotSendable,
-}
-
-impl Fault {
-    /// What a call comes to that fails so before the first output.
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Rejected { rejection, .. } => rejection.into(),
-            Self::NotAStream { .. } => Outcome::Failed,
-            // It had begun to answer, or took its time: it may bill.
-            Self::Unreachable(_)
-            | Self::EndedEarly
-            | Self::Malformed(_)
-            | Self::FirstEventTimeout(_)
-            | Self::IdleTimeout(_)
-            | Self::TotalTimeout
-            | Self::KeyNotSendable => Outcome::Partial,
-        }
-    }
-}
-
 /// A client of all providers.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    client: reqwest::Client,
+    /// In the order of [`Name::ALL`].
+    clients: [Clients; Name::ALL.len()],
     options: UpstreamOptions,
 }
 
@@ -155,6 +115,8 @@ pub(crate) enum BaseUrlError {
     Refused { option: String, url: Url, problem: &'static str },
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
+    #[error("the certificate authorities of this machine cannot be read")]
+    Authorities(#[source] rustls::Error),
 }
 
 impl Upstream {
@@ -162,17 +124,26 @@ impl Upstream {
     pub(crate) fn new(mut options: UpstreamOptions) -> Result<Self, BaseUrlError> {
         service_runtime::tls::install_crypto_provider();
         options.base_urls.check()?;
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .connect_timeout(options.connect_timeout)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(IDLE_CONNECTION_MAX)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(BaseUrlError::Client)?;
-        Ok(Self { client, options })
+        let tls = clients::tls().map_err(BaseUrlError::Authorities)?;
+        let connect_timeout = options.connect_timeout;
+        let make: Arc<Make> = Arc::new(move || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                // A request is sent again by whoever knows what for: `chat`.
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_proxy()
+                .connect_timeout(connect_timeout)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+                .pool_idle_timeout(IDLE_CONNECTION_MAX)
+                .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+                .http2_keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                .tcp_nodelay(true)
+                .build()
+        });
+        let clients = || Clients::new(&make).map_err(BaseUrlError::Client);
+        Ok(Self { clients: [clients()?, clients()?, clients()?], options })
     }
 
     /// When an answer that begins now must be finished.
@@ -193,7 +164,7 @@ impl Upstream {
     /// Dropping the future closes the connection or resets the HTTP/2 stream.
     pub(crate) async fn open(
         &self,
-        outbound: Outbound,
+        outbound: &Outbound,
         key: &KeyMaterial,
         call_seed: &str,
         deadline: Instant,
@@ -202,7 +173,7 @@ impl Upstream {
         let provider = provider::of(call.provider());
         let new_decoder = outbound.decoder;
         let first_output = Instant::now() + self.options.first_event_timeout;
-        let response = self
+        let (response, client) = self
             .send(outbound, key, deadline.min(first_output), &mut call)
             .await
             .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
@@ -220,6 +191,7 @@ impl Upstream {
         }
         let mut exchange = Exchange {
             response,
+            _client: client,
             reader: sse::Reader::new(EVENT_BYTES_MAX),
             decoder: new_decoder(call_seed),
             surrogates: Surrogates::default(),
@@ -241,6 +213,10 @@ impl Upstream {
         }
     }
 
+    fn lease(&self, name: Name) -> Result<Lease, Fault> {
+        self.clients[name as usize].lease().map_err(|error| Fault::Unreachable(error.into()))
+    }
+
     fn url(&self, name: Name, path: &str) -> String {
         let base = self.options.base_urls.of(name);
         format!("{}{path}", base.as_str().trim_end_matches('/'))
@@ -259,24 +235,26 @@ impl Upstream {
 
     async fn send(
         &self,
-        outbound: Outbound,
+        outbound: &Outbound,
         key: &KeyMaterial,
         deadline: Instant,
         call: &mut Call,
-    ) -> Result<reqwest::Response, Fault> {
+    ) -> Result<(reqwest::Response, Lease), Fault> {
         let name = call.provider();
         let Some((header, credential)) = provider::of(name).credential(key) else {
             call.was_not_sent();
             return Err(Fault::KeyNotSendable);
         };
-        let mut headers = outbound.headers;
+        let mut headers = outbound.headers.clone();
         headers.insert(header, credential);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        let response = self.client.post(self.url(name, &outbound.path)).headers(headers).body(outbound.body).send();
+        let client = self.lease(name)?;
+        let url = self.url(name, &outbound.path);
+        let response = client.post(url).headers(headers).body(outbound.body.clone()).send();
         let headers_max = self.options.headers_timeout;
         match timeout_at(deadline.min(Instant::now() + headers_max), response).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => Ok((response, client)),
             Ok(Err(error)) => {
                 if error.is_connect() {
                     call.was_not_sent();
@@ -295,6 +273,8 @@ impl Upstream {
 /// HTTP/2 stream.
 pub(crate) struct Exchange {
     response: reqwest::Response,
+    /// Its place on a connection.
+    _client: Lease,
     reader: sse::Reader,
     decoder: Box<dyn Decoder>,
     surrogates: Surrogates,

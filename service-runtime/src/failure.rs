@@ -71,6 +71,13 @@ impl Failure {
         self
     }
 
+    /// Adds a sentence to what the caller reads.
+    #[must_use]
+    pub fn adds(self, text: &str) -> Self {
+        let says = format!("{}{text}", self.text);
+        self.says(says)
+    }
+
     /// Adds a value to `ErrorInfo.metadata`: each that the text mentions.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {

@@ -44,7 +44,7 @@ impl Provider for Anthropic {
         if request::names_files(chat) {
             headers.insert(HeaderName::from_static("anthropic-beta"), HeaderValue::from_static(FILES));
         }
-        Ok(Outbound { path: "/messages".to_owned(), headers, body, decoder })
+        Ok(Outbound { path: "/messages".to_owned(), headers, body: body.into(), decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {

@@ -50,7 +50,7 @@ impl Provider for Gemini {
 
     fn request(&self, model: &str, chat: &Chat) -> Result<Outbound, Unsupported> {
         let body = request::body(model, chat)?;
-        Ok(Outbound { path: request::path(model), headers: HeaderMap::new(), body, decoder })
+        Ok(Outbound { path: request::path(model), headers: HeaderMap::new(), body: body.into(), decoder })
     }
 
     // A header: in the query, the key would be written to the log of every proxy.

@@ -43,7 +43,7 @@ impl Provider for OpenAi {
             OpenAiApi::ChatCompletions => ("/chat/completions", chat::body(model, chat)?, chat::decoder),
             OpenAiApi::Responses => ("/responses", responses::body(model, chat)?, responses::decoder),
         };
-        Ok(Outbound { path: path.to_owned(), headers: HeaderMap::new(), body, decoder })
+        Ok(Outbound { path: path.to_owned(), headers: HeaderMap::new(), body: body.into(), decoder })
     }
 
     fn credential(&self, key: &KeyMaterial) -> Option<(HeaderName, HeaderValue)> {

@@ -1,7 +1,7 @@
 //! How each error looks to a caller: the whole policy on two screens.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 use proto::{CHAT_ERROR_DOMAIN, USAGE_TRAILER, chat::ErrorReason as Reason};
@@ -16,7 +16,7 @@ use crate::{
     access::Denied,
     chat::{self, Attempt},
     provider::{Rejection, RejectionKind},
-    upstream::Fault,
+    upstream::{Class, Fault},
     vault_client::KeyError,
 };
 
@@ -77,7 +77,13 @@ fn of_chat(error: chat::Error) -> Failure {
             .says(format!("{field}: {problem}."))
             .with("field", &field)
             .field(field, problem),
-        E::Key(error) => of_key(error),
+        E::Key(error) => of_key(&error),
+        E::Overloaded { limit } => failure(Code::ResourceExhausted, Reason::Overloaded)
+            .says(format!("{limit} chats are under way at this replica. Try again, or at another one."))
+            .with("limit", limit)
+            .retry_after(OVERLOADED_RETRY),
+        E::NoneAnswered { first, others } => none_answered(*first, others),
+        E::Ended => failure(Code::Unavailable, Reason::ProviderInternal).says("The gateway failed. Try again."),
         E::Upstream { attempt, fault } => {
             let (code, reason) = class(&fault);
             let failure = about(&attempt, failure(code, reason)).says(text(&attempt, &fault));
@@ -125,8 +131,8 @@ pub(super) fn late(limit: Duration) -> Failure {
         .says(format!("The request did not arrive within {} s. Send it without pauses.", limit.as_secs()))
 }
 
-fn of_key(error: KeyError) -> Failure {
-    match error {
+fn of_key(error: &Arc<KeyError>) -> Failure {
+    match error.as_ref() {
         KeyError::NotConfigured { provider, forbidden, says } => {
             let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
                 .says(says)
@@ -144,49 +150,54 @@ fn of_key(error: KeyError) -> Failure {
         }
         KeyError::Deadline => failure(Code::DeadlineExceeded, Reason::TotalTimeout)
             .says("The key-vault did not answer by the deadline. Nothing was sent to the provider."),
-        KeyError::Unavailable(cause) => failure(Code::Unavailable, Reason::VaultUnavailable)
+        KeyError::Unavailable(_) => failure(Code::Unavailable, Reason::VaultUnavailable)
             .says("The key-vault is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
-        KeyError::StoreUnavailable(cause) => failure(Code::Unavailable, Reason::StoreUnavailable)
+            .caused_by(Arc::clone(error)),
+        KeyError::StoreUnavailable(_) => failure(Code::Unavailable, Reason::StoreUnavailable)
             .says("The key-vault's database is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
-        KeyError::NotRecorded(cause) => failure(Code::Unavailable, Reason::AuditUnavailable)
+            .caused_by(Arc::clone(error)),
+        KeyError::NotRecorded(_) => failure(Code::Unavailable, Reason::AuditUnavailable)
             .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
-        KeyError::Limited { retry_after, cause } => failure(Code::ResourceExhausted, Reason::RateLimited)
+            .caused_by(Arc::clone(error)),
+        KeyError::Limited { retry_after, .. } => failure(Code::ResourceExhausted, Reason::RateLimited)
             .says("The key-vault limits this gateway: it asks for too many keys. The operator must look.")
             .retry_after(retry_after.unwrap_or(VAULT_RETRY))
-            .caused_by(cause),
-        KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)
+            .caused_by(Arc::clone(error)),
+        KeyError::Sealed(_) => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The key-vault cannot open keys now. Nothing was sent to the provider.")
-            .caused_by(cause),
+            .caused_by(Arc::clone(error)),
     }
+}
+
+/// The first model's failure, with what became of the others.
+fn none_answered(first: chat::Error, others: Vec<(String, chat::Error)>) -> Failure {
+    let others = others.into_iter().map(|(model, error)| format!("{model}: {}", of_chat(error).reason()));
+    let others = others.collect::<Vec<_>>().join(", ");
+    of_chat(first)
+        .adds(&format!(" The fallback models did not answer either ({others})."))
+        .with("fallback_failures", others)
 }
 
 /// What a fault means before the answer has begun.
 fn class(fault: &Fault) -> (Code, Reason) {
-    match fault {
-        Fault::Rejected { rejection, .. } => match rejection.kind {
-            RejectionKind::InvalidRequest => (Code::InvalidArgument, Reason::ProviderInvalidRequest),
-            RejectionKind::ContextLength => (Code::InvalidArgument, Reason::ContextLengthExceeded),
-            RejectionKind::ModelNotFound => (Code::NotFound, Reason::ModelNotFound),
-            RejectionKind::Key => (Code::FailedPrecondition, Reason::ProviderKeyInvalid),
-            RejectionKind::Permission => (Code::FailedPrecondition, Reason::ProviderPermissionDenied),
-            RejectionKind::Quota => (Code::ResourceExhausted, Reason::ProviderQuotaExhausted),
-            RejectionKind::RateLimited => (Code::ResourceExhausted, Reason::ProviderRateLimited),
-            RejectionKind::Overloaded => (Code::Unavailable, Reason::ProviderOverloaded),
-            RejectionKind::Internal => (Code::Unavailable, Reason::ProviderInternal),
-            RejectionKind::Timeout => (Code::Unavailable, Reason::ProviderTimeout),
-        },
-        Fault::Unreachable(_) | Fault::EndedEarly => (Code::Unavailable, Reason::ProviderUnreachable),
-        Fault::Malformed(_) | Fault::NotAStream { .. } => (Code::Unavailable, Reason::ProviderInternal),
-        Fault::FirstEventTimeout(_) => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
-        Fault::IdleTimeout(_) => (Code::DeadlineExceeded, Reason::IdleTimeout),
-        Fault::TotalTimeout => (Code::DeadlineExceeded, Reason::TotalTimeout),
-        Fault::KeyNotSendable => (Code::FailedPrecondition, Reason::ProviderKeyInvalid),
+    match fault.class() {
+        Class::InvalidRequest => (Code::InvalidArgument, Reason::ProviderInvalidRequest),
+        Class::ContextLength => (Code::InvalidArgument, Reason::ContextLengthExceeded),
+        Class::Key => (Code::FailedPrecondition, Reason::ProviderKeyInvalid),
+        Class::Permission => (Code::FailedPrecondition, Reason::ProviderPermissionDenied),
+        Class::Quota => (Code::ResourceExhausted, Reason::ProviderQuotaExhausted),
+        Class::RateLimited => (Code::ResourceExhausted, Reason::ProviderRateLimited),
+        Class::ModelNotFound => (Code::NotFound, Reason::ModelNotFound),
+        Class::Overloaded => (Code::Unavailable, Reason::ProviderOverloaded),
+        Class::Internal => (Code::Unavailable, Reason::ProviderInternal),
+        Class::Timeout => (Code::Unavailable, Reason::ProviderTimeout),
+        Class::Unreachable => (Code::Unavailable, Reason::ProviderUnreachable),
+        Class::Slow => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
+        Class::Silent => (Code::DeadlineExceeded, Reason::IdleTimeout),
+        Class::Deadline => (Code::DeadlineExceeded, Reason::TotalTimeout),
     }
 }
 
@@ -225,6 +236,20 @@ fn text(attempt: &Attempt, fault: &Fault) -> String {
         Fault::IdleTimeout(limit) => format!("{provider} sent nothing for {} s.", limit.as_secs_f32()),
         Fault::TotalTimeout => "The answer was not finished by the deadline.".to_owned(),
         Fault::KeyNotSendable => format!("{key} cannot be sent in a header. An administrator must rotate it."),
+        Fault::CircuitOpen { of_provider: true, .. } => {
+            format!("{provider} failed too often in a row and is not asked for a while. Try again later.")
+        }
+        Fault::CircuitOpen { class: Class::Quota, .. } => {
+            format!(
+                "The account of {} has no credit or quota left at {provider}; it is not asked for a while.",
+                lower(&key)
+            )
+        }
+        Fault::CircuitOpen { .. } => {
+            format!(
+                "{key} was refused by {provider} too often in a row, and is not used for a while. An administrator must rotate it."
+            )
+        }
     }
 }
 
@@ -238,7 +263,8 @@ fn about(attempt: &Attempt, failure: Failure) -> Failure {
         .with("provider", attempt.provider)
         .with("model", &attempt.model)
         .with("api_key_id", &attempt.api_key_id)
-        .with("source", attempt.source.name());
+        .with("source", attempt.source.name())
+        .with("attempts", attempt.count);
     if attempt.request_id.is_empty() { failure } else { failure.with("upstream_request_id", &attempt.request_id) }
 }
 
@@ -276,6 +302,7 @@ fn with_fault(mut failure: Failure, fault: Fault) -> Failure {
         | Fault::IdleTimeout(_)
         | Fault::TotalTimeout
         | Fault::KeyNotSendable => failure.caused_by(fault),
+        Fault::CircuitOpen { wait, .. } => failure.with("circuit", "open").retry_after(*wait).caused_by(fault),
     }
 }
 

@@ -111,7 +111,8 @@ impl Upstream {
             url.push('?');
             url.push_str(&form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish());
         }
-        let response = timeout_at(deadline, self.client.get(url).headers(headers).send()).await;
+        let client = self.lease(name)?;
+        let response = timeout_at(deadline, client.get(url).headers(headers).send()).await;
         let response = response.map_err(|_| Fault::TotalTimeout)?;
         let response = response.map_err(|error| Fault::Unreachable(error.without_url().into()))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -118,7 +118,7 @@ fn what_was_thought_goes_back_to_the_byte_and_in_order() {
         { "type": "server_tool_use", "input": { "q": 1.0 } },
     ]);
     assert_eq!(body(MODEL, &chat)["messages"][1], json!({ "role": "assistant", "content": expected }));
-    let raw = String::from_utf8(Anthropic.request(MODEL, &chat).unwrap().body).unwrap();
+    let raw = String::from_utf8(Anthropic.request(MODEL, &chat).unwrap().body.to_vec()).unwrap();
     assert!(raw.contains(r#",{"type":"server_tool_use", "input":{"q":1.0}}]"#), "{raw}");
 }
 

@@ -100,7 +100,7 @@ fn turns_of_one_role_are_one_and_results_come_first() {
     ]);
     assert_eq!(body("claude-3-haiku", &chat)["messages"], expected);
     let raw = Anthropic.request("claude-3-haiku", &chat).unwrap().body;
-    assert!(String::from_utf8(raw).unwrap().contains(r#""input":{"z":1, "a":1.00}"#));
+    assert!(String::from_utf8(raw.to_vec()).unwrap().contains(r#""input":{"z":1, "a":1.00}"#));
 }
 
 /// To move all texts for each result would take minutes, and a test that takes one is ended.
@@ -241,7 +241,7 @@ fn tools_of_anthropic_go_on_as_they_are() {
     ]);
     assert_eq!(body("claude-sonnet-4-6", &chat(None))["tools"], expected);
     let raw = Anthropic.request("claude-sonnet-4-6", &chat(None)).unwrap().body;
-    assert!(String::from_utf8(raw).unwrap().contains(own));
+    assert!(String::from_utf8(raw.to_vec()).unwrap().contains(own));
     assert_eq!(refused("claude-sonnet-4-6", &chat(Some(CacheControl::Usual))), "tools[2].cache_control");
 }
 

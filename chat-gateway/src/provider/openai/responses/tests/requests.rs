@@ -186,7 +186,7 @@ fn the_form_of_the_answer() {
         ),
     ] {
         let outbound = OpenAi.request("gpt-4o", &Chat { response_format: Some(format), ..hi() }).unwrap();
-        let sent = String::from_utf8(outbound.body).unwrap();
+        let sent = String::from_utf8(outbound.body.to_vec()).unwrap();
         assert!(sent.contains(&format!(r#""text":{{"format":{expected}}}"#)), "{sent}");
     }
 }

@@ -1,0 +1,256 @@
+//! Asks one model after another, each as often as [`super::rules`] say: the one owner of
+//! retries. Nothing below it sends a request twice.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tower::{
+    retry::{
+        backoff::{Backoff as _, ExponentialBackoff, ExponentialBackoffMaker, InvalidBackoff, MakeBackoff as _},
+        budget::{Budget as _, TpsBudget},
+    },
+    util::rng::HasherRng,
+};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{
+    Attempt, Chats, Error,
+    circuit::{Circuits, Name, Permit},
+    plan::{Plan, Target},
+    rules::{ATTEMPTS_MAX, Again, Culprit, Rule},
+};
+use crate::{
+    keys::Held,
+    message::{Label, Provider},
+    upstream::{Class, Exchange, Fault},
+    usage::Called,
+};
+
+/// The wait before a model is asked again that does not say how long: doubled each time, up to
+/// half of it added at random, so that those who failed together do not come back together.
+const BACKOFF_MIN: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_JITTER: f64 = 0.5;
+
+/// The longest wait that a provider may ask for and get. With another model to ask it is less.
+/// Whoever is asked for more tells its own caller.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+const WAIT_WITH_FALLBACK_MAX: Duration = Duration::from_secs(3);
+
+/// How many calls of a provider may be repeats: a fifth of all within the window, and ten a
+/// second at any rate. A provider that is ill is not asked thrice as much.
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+const BUDGET_PER_SECOND: u32 = 10;
+const BUDGET_SHARE: f32 = 0.2;
+
+/// What attempts of all chats have in common.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    circuits: Circuits,
+    budgets: [TpsBudget; Provider::ALL.len()],
+    backoffs: ExponentialBackoffMaker,
+}
+
+impl Attempts {
+    /// Nothing has failed yet.
+    pub(super) fn new() -> Result<Self, InvalidBackoff> {
+        let budgets = Provider::ALL.map(|_| TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_SHARE));
+        let backoffs = ExponentialBackoffMaker::new(BACKOFF_MIN, BACKOFF_MAX, BACKOFF_JITTER, HasherRng::new())?;
+        Ok(Self { circuits: Circuits::default(), budgets, backoffs })
+    }
+
+    fn budget(&self, provider: Provider) -> &TpsBudget {
+        &self.budgets[provider as usize]
+    }
+}
+
+/// One chat while it is tried.
+pub(super) struct Trial<'a> {
+    pub(super) chats: &'a Chats,
+    pub(super) organization: &'a Label,
+    pub(super) profile: Option<&'a Label>,
+    pub(super) deadline: Instant,
+    /// How many requests were sent to providers.
+    pub(super) attempts: u32,
+}
+
+/// What goes for one model only.
+struct Turn {
+    backoff: ExponentialBackoff,
+    tries: u32,
+    /// The vault was asked for the key of now.
+    has_key_of_now: bool,
+    has_next: bool,
+}
+
+impl Trial<'_> {
+    /// The answer of the first model that gives one.
+    ///
+    /// # Errors
+    ///
+    /// That of the first model: what the others say does not hide it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the provider's connection.
+    pub(super) async fn run(&mut self, plan: Plan) -> Result<(Exchange, Box<Attempt>), Error> {
+        let Plan { first: mut target, mut further } = plan;
+        let mut failed: Option<Error> = None;
+        loop {
+            let error = match self.ask(&target, further.are_left()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let next = if error.is_for_the_next_model() { further.next()? } else { None };
+            let so_far = match failed.take() {
+                None => error,
+                Some(first) => first.and(target.model, error),
+            };
+            let Some(next) = next else { return Err(so_far.after(self.attempts)) };
+            info!(gen_ai.provider.name = %next.provider, gen_ai.request.model = %next.model, "another model is asked");
+            failed = Some(so_far);
+            target = next;
+        }
+    }
+
+    /// Asks one model until it answers or there is no use in it.
+    async fn ask(&mut self, target: &Target, has_next: bool) -> Result<(Exchange, Box<Attempt>), Error> {
+        let provider = target.provider;
+        let backoff = self.chats.attempts.backoffs.clone().make_backoff();
+        let mut turn = Turn { backoff, tries: 0, has_key_of_now: false, has_next };
+        self.chats.attempts.budget(provider).deposit();
+        loop {
+            let held = self.chats.keys.get(self.organization, self.profile, provider, self.deadline).await?;
+            turn.tries += 1;
+            let (attempt, fault) = match self.attempt(target, &held).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            let rule = Rule::of(fault.class());
+            if rule.forgets_key {
+                self.chats.keys.forget(&held);
+            }
+            let again = match rule.again {
+                Again::Never => None,
+                Again::WithKeyOfNow => (!std::mem::replace(&mut turn.has_key_of_now, true)).then(Instant::now),
+                Again::Later => self.next_try(provider, &fault, &mut turn),
+            };
+            let Some(again) = again else { return Err(Error::Upstream { attempt, fault }) };
+            warn!(
+                gen_ai.provider.name = %provider,
+                keyvault.key.id = %attempt.api_key_id,
+                attempt = self.attempts,
+                class = ?fault.class(),
+                wait_ms = again.saturating_duration_since(Instant::now()).as_millis(),
+                "a provider is asked again"
+            );
+            sleep_until(again).await;
+        }
+    }
+
+    /// When to ask the same model again. `None` if that is of no use, or too much.
+    fn next_try(&self, provider: Provider, fault: &Fault, turn: &mut Turn) -> Option<Instant> {
+        let is_shut = matches!(fault, Fault::CircuitOpen { .. });
+        if turn.tries >= ATTEMPTS_MAX || (is_shut && turn.has_next) {
+            return None;
+        }
+        let wait_max = if turn.has_next { WAIT_WITH_FALLBACK_MAX } else { WAIT_MAX };
+        let again = match fault.retry_after() {
+            Some(wait) if wait > wait_max => return None,
+            // Nobody comes early, and not all at once.
+            Some(wait) => Instant::now() + wait + (wait / 10).min(BACKOFF_MIN).mul_f64(fastrand::f64()),
+            None => turn.backoff.next_backoff().deadline(),
+        };
+        // What is not sent takes nothing of the budget.
+        (again < self.deadline && (is_shut || self.chats.attempts.budget(provider).withdraw())).then_some(again)
+    }
+
+    /// Sends one request, unless a circuit is open.
+    async fn attempt(
+        &mut self,
+        target: &Target,
+        held: &Held,
+    ) -> Result<(Exchange, Box<Attempt>), (Box<Attempt>, Fault)> {
+        let provider = target.provider;
+        let mut attempt = Box::new(Attempt {
+            provider,
+            model: target.model.clone(),
+            api_key_id: held.key.api_key_id.clone(),
+            source: held.key.source,
+            request_id: String::new(),
+            count: self.attempts,
+        });
+        let permits = match Permits::ask(&self.chats.attempts.circuits, provider, held) {
+            Ok(permits) => permits,
+            Err(fault) => return Err((attempt, fault)),
+        };
+        self.attempts += 1;
+        attempt.count = self.attempts;
+        let call = self.chats.uses.begin(Called {
+            organization: self.organization.clone(),
+            profile: self.profile.cloned(),
+            provider,
+            model: target.model.clone(),
+            api_key_id: held.key.api_key_id.clone(),
+            version: held.key.version,
+            source: held.key.source,
+        });
+        let call_seed = Uuid::new_v4().simple().to_string();
+        let upstream = &self.chats.upstream;
+        match upstream.open(&target.outbound, &held.key.material, &call_seed, self.deadline, call).await {
+            Ok(exchange) => {
+                permits.judge(None);
+                exchange.request_id().clone_into(&mut attempt.request_id);
+                Ok((exchange, attempt))
+            }
+            Err((fault, request_id)) => {
+                permits.judge(Some(fault.class()));
+                attempt.request_id = request_id;
+                Err((attempt, fault))
+            }
+        }
+    }
+}
+
+/// The leave of both circuits that a call passes.
+struct Permits<'a> {
+    provider: Permit<'a>,
+    key: Permit<'a>,
+}
+
+impl<'a> Permits<'a> {
+    fn ask(circuits: &'a Circuits, provider: Provider, held: &Held) -> Result<Self, Fault> {
+        let api_key_id = held.key.api_key_id.clone();
+        let key = Name::Key { provider, api_key_id, version: held.key.version };
+        let admit = |name: Name| {
+            let provider = matches!(name, Name::Provider(_));
+            circuits.admit(name).map_err(|refused| Fault::CircuitOpen {
+                class: refused.class,
+                wait: refused.wait,
+                of_provider: provider,
+            })
+        };
+        Ok(Self { key: admit(key)?, provider: admit(Name::Provider(provider))? })
+    }
+
+    /// Tells both circuits what came of the call.
+    fn judge(self, class: Option<Class>) {
+        let culprit = class.and_then(|class| Some((class, Rule::of(class).counts_against?)));
+        match culprit {
+            Some((class, Culprit::Provider)) => self.provider.failed(class),
+            Some((class, Culprit::Key)) => {
+                self.provider.succeeded();
+                self.key.failed(class);
+            }
+            // The time was over, by the caller's will: nothing is known.
+            None if class == Some(Class::Deadline) => {}
+            None => {
+                self.provider.succeeded();
+                if class.is_none() {
+                    self.key.succeeded();
+                }
+            }
+        }
+    }
+}

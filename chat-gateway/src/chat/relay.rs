@@ -1,0 +1,207 @@
+//! How an answer gets to its caller: as fast as the caller reads and no longer than it waits,
+//! or to its end whoever waits.
+//!
+//! The only place of the pipeline that spawns: a chat that drains has a task of its own, and so
+//! has the time limit of a stream, because a stream that nobody reads is not polled.
+
+use std::{
+    panic::resume_unwind,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tracing::Instrument as _;
+
+use super::{Answer, Attempt, Chats, Error, Whole};
+use crate::{
+    message::{Ask, Event, Started},
+    upstream::Fault,
+};
+
+/// How many chats may drain at once: each may take as long as an answer does, for nobody.
+/// Beyond it they end with their callers.
+const DRAINS_MAX: usize = 1_000;
+
+/// Events of a chat that drains which wait for its caller.
+const WAITING_MAX: usize = 16;
+
+/// Answers chats, and holds on to those that are to be read to their end.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    chats: Arc<Chats>,
+    drains: Arc<Semaphore>,
+}
+
+/// The events of an answer after the first, [`Started`]. Dropping them closes the provider's
+/// connection, unless the chat drains.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<Event, Error>> + Send>>;
+
+impl Relay {
+    pub(crate) fn new(chats: Chats) -> Self {
+        Self { chats: Arc::new(chats), drains: Arc::new(Semaphore::new(DRAINS_MAX)) }
+    }
+
+    /// An answer that has begun. `sent` is dropped once nothing of the request is in memory.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the provider's connection, unless the chat drains.
+    pub(crate) async fn stream(
+        &self,
+        ask: Ask,
+        deadline: Option<Instant>,
+        sent: impl Send + 'static,
+    ) -> Result<(Started, Events), Error> {
+        if let Some(drain) = self.drain(&ask) {
+            return self.drained(ask, deadline, sent, drain).await;
+        }
+        let answer = self.chats.start(ask, deadline).await?;
+        drop(sent);
+        Ok((answer.started(), Box::pin(Bounded::new(answer))))
+    }
+
+    /// A whole answer. `sent` is dropped once nothing of the request is in memory.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Relay::stream`].
+    pub(crate) async fn whole(
+        &self,
+        ask: Ask,
+        deadline: Option<Instant>,
+        sent: impl Send + 'static,
+    ) -> Result<(Started, Whole), Error> {
+        let drain = self.drain(&ask);
+        let drains = drain.is_some();
+        let chats = Arc::clone(&self.chats);
+        let read = async move {
+            let _drain = drain;
+            let answer = chats.start(ask, deadline).await?;
+            drop(sent);
+            Ok((answer.started(), answer.whole().await?))
+        };
+        if !drains {
+            return read.await;
+        }
+        // A task goes on when nobody waits for it.
+        tokio::spawn(read.in_current_span()).await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()))
+    }
+
+    fn drain(&self, ask: &Ask) -> Option<OwnedSemaphorePermit> {
+        if ask.drains { Arc::clone(&self.drains).try_acquire_owned().ok() } else { None }
+    }
+
+    async fn drained(
+        &self,
+        ask: Ask,
+        deadline: Option<Instant>,
+        sent: impl Send + 'static,
+        drain: OwnedSemaphorePermit,
+    ) -> Result<(Started, Events), Error> {
+        let (begun, beginning) = oneshot::channel();
+        let (relayed, mut events) = mpsc::channel(WAITING_MAX);
+        let chats = Arc::clone(&self.chats);
+        let read = async move {
+            let _drain = drain;
+            let answer = match chats.start(ask, deadline).await {
+                Ok(answer) => answer,
+                Err(error) => return drop(begun.send(Err(error))),
+            };
+            drop(sent);
+            let until = answer.deadline;
+            // Whether anybody still reads does not matter here or below.
+            let _ = begun.send(Ok(answer.started()));
+            let mut answer = std::pin::pin!(answer.events());
+            while let Some(event) = answer.next().await {
+                if timeout_at(until, relayed.send(event)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let reader = tokio::spawn(read.in_current_span());
+        match beginning.await {
+            Ok(begun) => begun.map(|started| {
+                let events = futures_util::stream::poll_fn(move |cx| events.poll_recv(cx));
+                (started, Box::pin(events) as Events)
+            }),
+            // It ended without a word: it panicked.
+            Err(_) => match reader.await {
+                Ok(()) => Err(Error::Ended),
+                Err(ended) => resume_unwind(ended.into_panic()),
+            },
+        }
+    }
+}
+
+/// The events of an answer, which ends with its time although nobody reads it: a caller that
+/// has shut its window does not hold a provider's connection for ever.
+struct Bounded {
+    answer: Arc<Mutex<Reading>>,
+    /// For the error of an answer that was cut.
+    attempt: Box<Attempt>,
+    cutter: JoinHandle<()>,
+}
+
+enum Reading {
+    Goes(Events),
+    Cut,
+    Over,
+}
+
+impl Bounded {
+    fn new(answer: Answer) -> Self {
+        let (attempt, deadline) = (answer.attempt.clone(), answer.deadline);
+        let reading = Arc::new(Mutex::new(Reading::Goes(Box::pin(answer.events()))));
+        let cut = Arc::clone(&reading);
+        let cutter = tokio::spawn(async move {
+            sleep_until(deadline).await;
+            let mut reading = lock(&cut);
+            if matches!(*reading, Reading::Goes(_)) {
+                *reading = Reading::Cut;
+            }
+        });
+        Self { answer: reading, attempt, cutter }
+    }
+}
+
+impl Stream for Bounded {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let mut reading = lock(&this.answer);
+        let next = match &mut *reading {
+            Reading::Goes(events) => std::task::ready!(events.as_mut().poll_next(cx)),
+            Reading::Cut => {
+                *reading = Reading::Over;
+                let attempt = this.attempt.clone();
+                return Poll::Ready(Some(Err(Error::Truncated { attempt, fault: Fault::TotalTimeout, usage: None })));
+            }
+            Reading::Over => None,
+        };
+        if next.is_none() {
+            *reading = Reading::Over;
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        self.cutter.abort();
+        // Not when the task is cleared away, but now.
+        *lock(&self.answer) = Reading::Over;
+    }
+}
+
+fn lock(reading: &Mutex<Reading>) -> MutexGuard<'_, Reading> {
+    // One that panicked while it was read is over.
+    reading.lock().unwrap_or_else(PoisonError::into_inner)
+}

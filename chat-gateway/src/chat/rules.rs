@@ -1,0 +1,67 @@
+//! What is done about each class of fault before the commit point: the whole policy in one
+//! table.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use crate::upstream::Class;
+
+/// How often a model is asked, the first time included. A second time helps against a fault of
+/// one server, a third against a moment of all; what lasts longer is for another model.
+pub(super) const ATTEMPTS_MAX: u32 = 3;
+
+/// What is done about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Whether the same model is asked again.
+    pub(super) again: Again,
+    /// Whether the next of the models is asked then.
+    pub(super) falls_back: bool,
+    /// Whether the vault is asked for the key anew, next time.
+    pub(super) forgets_key: bool,
+    /// Whose circuit it counts against.
+    pub(super) counts_against: Option<Culprit>,
+}
+
+/// When the same model is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Not at all.
+    Never,
+    /// After a while: what the provider asks for, or one that grows.
+    Later,
+    /// Once, at once, with the key that the vault has now.
+    WithKeyOfNow,
+}
+
+/// Who is not asked for a while after too many faults in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Culprit {
+    /// The provider, with any key.
+    Provider,
+    /// This version of this key.
+    Key,
+}
+
+impl Rule {
+    /// The rule for a class of faults.
+    pub(super) fn of(class: Class) -> Self {
+        use Again::{Later, Never, WithKeyOfNow};
+        use Culprit::{Key, Provider};
+        let rule =
+            |again, falls_back, forgets_key, counts_against| Self { again, falls_back, forgets_key, counts_against };
+        match class {
+            //                                      again  falls back  forgets key  counts against
+            Class::InvalidRequest | Class::ContextLength => rule(Never, false, false, None),
+            Class::Key => rule(WithKeyOfNow, true, true, Some(Key)),
+            Class::Permission => rule(Never, true, true, None),
+            Class::Quota => rule(Never, true, false, Some(Key)),
+            Class::RateLimited => rule(Later, true, false, None),
+            Class::ModelNotFound => rule(Never, true, false, None),
+            Class::Overloaded | Class::Internal | Class::Timeout | Class::Unreachable => {
+                rule(Later, true, false, Some(Provider))
+            }
+            // It may still be at work, and bill: the same again is the most expensive answer.
+            Class::Slow => rule(Never, true, false, Some(Provider)),
+            Class::Silent | Class::Deadline => rule(Never, false, false, None),
+        }
+    }
+}
