@@ -272,6 +272,15 @@ mod tests {
         ] {
             assert_eq!(asked(chat), expected, "{chat:?}");
         }
+        for (fallbacks, expected) in [
+            (vec!["claude-sonnet-4-5", "openai/gpt-5"], Ok(())),
+            (vec!["claude-sonnet-4-5", "gpt-5-mini"], Err(Denied::Model)),
+            (vec!["no-such"], Err(Denied::Model)),
+        ] {
+            let fallbacks: Vec<_> = fallbacks.into_iter().map(str::to_owned).collect();
+            let chat = Chat { fallback_models: &fallbacks, ..chat("acme", Some("team-a"), "gpt-5") };
+            assert_eq!(asked(chat), expected, "who answers in its place is asked for too: {fallbacks:?}");
+        }
         let lists = |organization, profile| {
             check(&roles, "ListModels", Some(Chat { organization, profile, model: None, fallback_models: &[] }))
         };

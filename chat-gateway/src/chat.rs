@@ -49,6 +49,16 @@ pub struct ChatLimits {
     /// How many chats may be under way at once. What is beyond is refused with OVERLOADED
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub chats_max: usize,
+
+    /// How often a model is asked before an answer begins, the first time included: again after
+    /// a fault of its provider that may pass
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub attempts_max: u32,
+
+    /// After so many faults in a row a provider, or a key that it refuses, is not asked for a
+    /// while: 1 s, up to 15 s if it stays. 0 asks always
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub circuit_faults: u32,
 }
 
 /// Answers chats.
@@ -76,7 +86,7 @@ impl Chats {
     ) -> anyhow::Result<Self> {
         let chats_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(chats_max));
-        Ok(Self { keys, upstream, uses, attempts: Attempts::new()?, room, chats_max })
+        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, chats_max })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing

@@ -258,6 +258,10 @@ pub struct ChatOptions {
     #[arg(long, short)]
     pub model: String,
 
+    /// A model to ask if that one cannot answer; may be repeated
+    #[arg(long = "fallback-model", value_name = "MODEL", action = ArgAction::Append)]
+    pub fallback_models: Vec<String>,
+
     /// The organization that chats
     #[arg(long, short, value_name = "ID", default_value = "default")]
     pub organization: String,

@@ -249,6 +249,8 @@ pub(crate) struct Rejection {
     pub(crate) message: String,
     /// How long the provider asks to wait.
     pub(crate) retry_after: Option<Duration>,
+    /// Whether the provider says that the same may be sent again, or not.
+    pub(crate) should_retry: Option<bool>,
 }
 
 /// The classes of `Rejection`, in the order of whose fault it is.

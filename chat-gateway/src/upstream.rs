@@ -495,7 +495,9 @@ mod tests {
         let said = |text: &str| {
             let message = text.to_owned();
             let kind = RejectionKind::Key;
-            scrubber.scrub(Rejection { kind, code: String::new(), message, retry_after: None }).message
+            scrubber
+                .scrub(Rejection { kind, code: String::new(), message, retry_after: None, should_retry: None })
+                .message
         };
         assert_eq!(
             said("Incorrect API key provided: sk-proj-abcd***1234. See"),

@@ -69,6 +69,12 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// A gateway that asks a provider once whatever it answers: for tests of what answers mean.
+    pub fn asking_once() -> Self {
+        let gateway_options = vec!["--attempts-max=1".to_owned(), "--circuit-faults=0".to_owned()];
+        Self { gateway_options, ..Self::default() }
+    }
+
     fn development(&self) -> Option<&'static str> {
         (!self.secured).then_some("--dev")
     }

@@ -47,7 +47,7 @@ const RULES: &[(&str, &[&str])] = &[
 /// Where only one file of each service may use a thing.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sea_orm", &["key-vault/src/store"]),
-    ("reqwest::", &["chat-gateway/src/upstream.rs", "key-vault/src/seal/secrets_manager/transit/client.rs"]),
+    ("reqwest::", &["chat-gateway/src/upstream", "key-vault/src/seal/secrets_manager/transit/client.rs"]),
     ("ring::aead", &["key-vault/src/seal"]),
 ];
 

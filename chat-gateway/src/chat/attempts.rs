@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
-    Attempt, Chats, Error,
+    Attempt, ChatLimits, Chats, Error,
     circuit::{Circuits, Name, Permit},
     plan::{Plan, Target},
-    rules::{ATTEMPTS_MAX, Again, Culprit, Rule},
+    rules::{Again, Culprit, Rule},
 };
 use crate::{
     keys::Held,
@@ -50,14 +50,17 @@ pub(super) struct Attempts {
     circuits: Circuits,
     budgets: [TpsBudget; Provider::ALL.len()],
     backoffs: ExponentialBackoffMaker,
+    /// How often a model is asked. A second time helps against a fault of one server, a third
+    /// against a moment of all; what lasts longer is for another model.
+    tries_max: u32,
 }
 
 impl Attempts {
     /// Nothing has failed yet.
-    pub(super) fn new() -> Result<Self, InvalidBackoff> {
+    pub(super) fn new(limits: &ChatLimits) -> Result<Self, InvalidBackoff> {
         let budgets = Provider::ALL.map(|_| TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_SHARE));
         let backoffs = ExponentialBackoffMaker::new(BACKOFF_MIN, BACKOFF_MAX, BACKOFF_JITTER, HasherRng::new())?;
-        Ok(Self { circuits: Circuits::default(), budgets, backoffs })
+        Ok(Self { circuits: Circuits::new(limits.circuit_faults), budgets, backoffs, tries_max: limits.attempts_max })
     }
 
     fn budget(&self, provider: Provider) -> &TpsBudget {
@@ -127,13 +130,17 @@ impl Trial<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed,
             };
-            let rule = Rule::of(fault.class());
+            let rule = Rule::for_fault(&fault);
             if rule.forgets_key {
                 self.chats.keys.forget(&held);
             }
             let again = match rule.again {
                 Again::Never => None,
-                Again::WithKeyOfNow => (!std::mem::replace(&mut turn.has_key_of_now, true)).then(Instant::now),
+                Again::WithKeyOfNow if turn.has_key_of_now || turn.tries >= self.chats.attempts.tries_max => None,
+                Again::WithKeyOfNow => {
+                    turn.has_key_of_now = true;
+                    Some(Instant::now())
+                }
                 Again::Later => self.next_try(provider, &fault, &mut turn),
             };
             let Some(again) = again else { return Err(Error::Upstream { attempt, fault }) };
@@ -152,7 +159,7 @@ impl Trial<'_> {
     /// When to ask the same model again. `None` if that is of no use, or too much.
     fn next_try(&self, provider: Provider, fault: &Fault, turn: &mut Turn) -> Option<Instant> {
         let is_shut = matches!(fault, Fault::CircuitOpen { .. });
-        if turn.tries >= ATTEMPTS_MAX || (is_shut && turn.has_next) {
+        if turn.tries >= self.chats.attempts.tries_max || (is_shut && turn.has_next) {
             return None;
         }
         let wait_max = if turn.has_next { WAIT_WITH_FALLBACK_MAX } else { WAIT_MAX };

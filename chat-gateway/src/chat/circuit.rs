@@ -15,9 +15,6 @@ use tracing::{info, warn};
 
 use crate::{message::Provider, upstream::Class};
 
-/// So many faults in a row, without an answer between them, open a circuit.
-const FAULTS_MAX: u32 = 5;
-
 /// How long a circuit is open the first time, and at most: doubled with each probe that fails.
 const OPEN_MIN: Duration = Duration::from_secs(1);
 const OPEN_MAX: Duration = Duration::from_secs(15);
@@ -42,8 +39,10 @@ pub(super) enum Name {
 }
 
 /// All circuits of a process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Circuits {
+    /// So many faults in a row, without an answer between them, open a circuit. 0: never.
+    faults_max: u32,
     circuits: Mutex<HashMap<Name, Circuit>>,
 }
 
@@ -84,6 +83,11 @@ pub(super) struct Permit<'a> {
 }
 
 impl Circuits {
+    /// All are closed.
+    pub(super) fn new(faults_max: u32) -> Self {
+        Self { faults_max, circuits: Mutex::default() }
+    }
+
     /// Lets a call pass, unless the circuit is open.
     pub(super) fn admit(&self, name: Name) -> Result<Permit<'_>, Refused> {
         let mut circuits = self.lock();
@@ -108,6 +112,9 @@ impl Circuits {
     }
 
     fn failed(&self, name: &Name, class: Class, probe: Option<Instant>) {
+        if self.faults_max == 0 {
+            return;
+        }
         let now = Instant::now();
         let mut circuits = self.lock();
         if circuits.len() >= CIRCUITS_MAX && !circuits.contains_key(name) {
@@ -122,7 +129,7 @@ impl Circuits {
             Some(open) if probe.is_some() && open.probe == probe => (open.length * 2).min(OPEN_MAX),
             // Calls that began before it opened tell nothing new.
             Some(_) => return,
-            None if circuit.faults < FAULTS_MAX => return,
+            None if circuit.faults < self.faults_max => return,
             None => OPEN_MIN,
         };
         warn!(circuit = %name, ?class, seconds = length.as_secs(), "too many faults in a row: no calls for a while");
@@ -180,6 +187,7 @@ impl std::fmt::Display for Name {
 mod tests {
     use super::*;
 
+    const FAULTS_MAX: u32 = 5;
     const DEAD: Name = Name::Provider(Provider::OpenAi);
 
     fn fails(circuits: &Circuits) {
@@ -192,7 +200,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_faults_in_a_row_open_a_circuit_and_an_answer_between_them_does_not() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(FAULTS_MAX);
         for _ in 0..4 {
             fails(&circuits);
         }
@@ -208,7 +216,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_a_time_decides_and_the_wait_grows_to_its_limit() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(FAULTS_MAX);
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         for seconds in [1, 2, 4, 8, 15, 15] {
             let length = Duration::from_secs(seconds);
@@ -225,7 +233,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_whose_caller_left_makes_room_for_another() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(FAULTS_MAX);
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         tokio::time::advance(OPEN_MIN).await;
         drop(circuits.admit(DEAD).expect("a probe"));
@@ -240,7 +248,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_began_before_do_not_prolong_it() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(FAULTS_MAX);
         let before = circuits.admit(DEAD).unwrap();
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         before.failed(Class::Internal);
@@ -249,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let circuits = Circuits::default();
+        let circuits = Circuits::new(FAULTS_MAX);
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         for version in 0..10_000 {
             let name = Name::Key { provider: Provider::OpenAi, api_key_id: "a".to_owned(), version };

@@ -2,11 +2,7 @@
 //! table.
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::upstream::Class;
-
-/// How often a model is asked, the first time included. A second time helps against a fault of
-/// one server, a third against a moment of all; what lasts longer is for another model.
-pub(super) const ATTEMPTS_MAX: u32 = 3;
+use crate::upstream::{Class, Fault};
 
 /// What is done about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +38,18 @@ pub(super) enum Culprit {
 }
 
 impl Rule {
+    /// The rule for a fault: that of its class, and what the provider says outright of whether
+    /// the same may be sent again goes before.
+    pub(super) fn for_fault(fault: &Fault) -> Self {
+        let rule = Self::of(fault.class());
+        let said = if let Fault::Rejected { rejection, .. } = fault { rejection.should_retry } else { None };
+        match (said, rule.again) {
+            (Some(false), Again::Later) => Self { again: Again::Never, ..rule },
+            (Some(true), Again::Never) => Self { again: Again::Later, ..rule },
+            _ => rule,
+        }
+    }
+
     /// The rule for a class of faults.
     pub(super) fn of(class: Class) -> Self {
         use Again::{Later, Never, WithKeyOfNow};

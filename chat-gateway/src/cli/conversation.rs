@@ -68,6 +68,7 @@ impl Conversation {
             organization_id: options.organization.clone(),
             profile_id: options.profile.clone(),
             model: options.model.clone(),
+            fallback_models: options.fallback_models.clone(),
             system: options.system.clone().unwrap_or_default(),
             max_output_tokens: options.max_output_tokens,
             temperature: options.temperature,

@@ -125,6 +125,12 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(until.duration_since(now).unwrap_or_default()).filter(|wait| *wait <= RETRY_AFTER_MAX)
 }
 
+/// Whether the same may be sent again, where the headers of a refusal say it outright.
+pub(super) fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+    headers.get(X_SHOULD_RETRY)?.to_str().ok()?.trim().parse().ok()
+}
+
 /// A number of seconds, if it can be waited for.
 pub(super) fn seconds(number: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(number).ok().filter(|wait| *wait <= RETRY_AFTER_MAX)
@@ -174,6 +180,15 @@ mod tests {
                 headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
             assert_eq!(retry_after(&map), wait, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn whether_to_send_it_again_is_read_as_it_is_written() {
+        for (value, said) in [("true", Some(true)), (" false", Some(false)), ("1", None), ("", None)] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static("x-should-retry"), value.parse().unwrap())]);
+            assert_eq!(should_retry(&headers), said, "{value:?}");
+        }
+        assert_eq!(should_retry(&HeaderMap::new()), None);
     }
 
     #[test]

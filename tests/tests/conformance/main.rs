@@ -20,7 +20,7 @@ use proto::{
     types::Provider,
 };
 use system_tests::{
-    Links, System,
+    Links, Setup, System,
     answer::{Answer, ask},
     fake_provider::{Answer as Said, End},
     fixtures::{Fixtures, Recording, folder},
@@ -160,7 +160,7 @@ impl Stage {
             skip_without(&format!("the folder of recordings {}", folder().display()));
             return None;
         };
-        let mut system = System::start().await;
+        let mut system = System::with(Setup::asking_once()).await;
         for provider in [Provider::Anthropic, Provider::Openai, Provider::Gemini] {
             system.add_key(provider, "key-of-the-conformance-test", Links { default: true, profiles: &[] }).await;
         }

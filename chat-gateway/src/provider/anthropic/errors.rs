@@ -16,7 +16,7 @@ pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> Rejecti
     let (code, message) = (body.word("type"), body.message());
     let kind = kind(status, &code, &message.to_ascii_lowercase());
     let retry_after = rejection::retry_after(headers).filter(|_| rejection::waiting_helps(kind));
-    Rejection { kind, code, message, retry_after }
+    Rejection { kind, code, message, retry_after, should_retry: rejection::should_retry(headers) }
 }
 
 fn kind(status: u16, code: &str, message: &str) -> RejectionKind {

@@ -28,7 +28,8 @@ pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> Rejecti
     };
     let retry_after = wait(details).or_else(|| rejection::retry_after(headers));
     let code = if reason.is_empty() { word } else { reason.to_owned() };
-    Rejection { kind, code, message, retry_after: retry_after.filter(|_| rejection::waiting_helps(kind)) }
+    let retry_after = retry_after.filter(|_| rejection::waiting_helps(kind));
+    Rejection { kind, code, message, retry_after, should_retry: rejection::should_retry(headers) }
 }
 
 /// What the details and the text tell beyond the status.

@@ -19,7 +19,8 @@ pub(super) fn classify(status: u16, headers: &HeaderMap, body: &[u8]) -> Rejecti
     }
     let kind = kind(status, &code, &class, &message.to_ascii_lowercase());
     let retry_after = rejection::retry_after(headers).filter(|_| rejection::waiting_helps(kind));
-    Rejection { kind, code: if code.is_empty() { class } else { code }, message, retry_after }
+    let should_retry = rejection::should_retry(headers);
+    Rejection { kind, code: if code.is_empty() { class } else { code }, message, retry_after, should_retry }
 }
 
 fn kind(status: u16, code: &str, class: &str, message: &str) -> RejectionKind {
