@@ -19,11 +19,11 @@ use uuid::Uuid;
 
 use crate::{
     detect,
+    keys::Keys,
     message::{Ask, Event, Started},
     provider,
     upstream::{Exchange, Fault, Upstream},
     usage::{Called, Uses},
-    vault_client::VaultClient,
 };
 
 pub(crate) use error::{Attempt, Error};
@@ -36,15 +36,15 @@ const WHOLE_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Answers chats.
 #[derive(Debug)]
 pub(crate) struct Chats {
-    vault: VaultClient,
+    keys: Keys,
     upstream: Arc<Upstream>,
     uses: Arc<Uses>,
 }
 
 impl Chats {
-    /// Answers with keys of `vault`, and notes in `uses` what they are used for.
-    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>, uses: Arc<Uses>) -> Self {
-        Self { vault, upstream, uses }
+    /// Answers with `keys`, and notes in `uses` what they are used for.
+    pub(crate) fn new(keys: Keys, upstream: Arc<Upstream>, uses: Arc<Uses>) -> Self {
+        Self { keys, upstream, uses }
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -55,7 +55,7 @@ impl Chats {
     /// Dropping the future closes the provider's connection.
     #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model))]
     pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
-        let Ask { organization, profile, model, chat } = ask;
+        let Ask { organization, profile, model, chat, .. } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
         let detected = match detect::detect(&model) {
             Ok(detected) => detected,
@@ -69,7 +69,7 @@ impl Chats {
             .map_err(|refused| Error::Unsupported { field: refused.field, problem: refused.problem })?;
         // Files are in the body now; the wait for the provider is long.
         drop(chat);
-        let key = self.vault.resolve(&organization, profile.as_ref(), provider, deadline).await?;
+        let key = self.keys.get(&organization, profile.as_ref(), provider, deadline).await?;
         let call = self.uses.begin(Called {
             organization,
             profile,
@@ -82,7 +82,7 @@ impl Chats {
         let mut attempt = Box::new(Attempt {
             provider,
             model: detected.provider_model,
-            api_key_id: key.api_key_id,
+            api_key_id: key.api_key_id.clone(),
             source: key.source,
             request_id: String::new(),
         });

@@ -9,7 +9,8 @@
 //! 5. `provider`: what differs between providers, as pure functions.
 //! 6. `upstream`: the one place that speaks HTTP.
 //! 7. `usage`: what keys were used for, told to the vault beside the chats.
-//! 8. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 8. `keys`: resolved keys, kept for their lease. What may be used when the vault is away.
+//! 9. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -26,6 +27,7 @@ mod config;
 mod detect;
 mod doctor;
 mod key_check;
+mod keys;
 mod message;
 mod model_list;
 mod provider;
@@ -47,6 +49,7 @@ use chat::Chats;
 pub use cli::{complete, run};
 pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ServeOptions};
 use key_check::KeyChecks;
+use keys::Keys;
 pub use message::Provider;
 use model_list::ModelLists;
 use upstream::Upstream;
@@ -74,12 +77,14 @@ pub async fn serve(
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let chats = Chats::new(vault.clone(), Arc::clone(&upstream), uses);
-    let models = ModelLists::new(vault.clone(), Arc::clone(&upstream));
+    let keys = Keys::new(vault.clone(), &options.vault.keys());
+    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses);
+    let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
     let served = rpc::served(chats, models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),
+        () = keys.follow() => Ok(()),
         () = reporter.run() => Ok(()),
     };
     reporter.finish().await;

@@ -1,5 +1,7 @@
 //! Why a chat was not answered, or not to its end.
 
+use std::sync::Arc;
+
 use crate::{
     message::{Provider, Source, Usage},
     upstream::Fault,
@@ -20,7 +22,7 @@ pub(crate) enum Error {
     Unsupported { field: String, problem: String },
     /// The vault did not give a key.
     #[error("no key for the chat")]
-    Key(#[from] KeyError),
+    Key(#[from] Arc<KeyError>),
     /// The provider did not begin to answer.
     #[error("the provider did not answer")]
     Upstream {

@@ -77,7 +77,7 @@ fn of_chat(error: chat::Error) -> Failure {
             .says(format!("{field}: {problem}."))
             .with("field", &field)
             .field(field, problem),
-        E::Key(error) => of_key(error),
+        E::Key(error) => of_key(&error),
         E::Upstream { attempt, fault } => {
             let (code, reason) = class(&fault);
             let failure = about(&attempt, failure(code, reason)).says(text(&attempt, &fault));
@@ -125,18 +125,18 @@ pub(super) fn late(limit: Duration) -> Failure {
         .says(format!("The request did not arrive within {} s. Send it without pauses.", limit.as_secs()))
 }
 
-fn of_key(error: KeyError) -> Failure {
+fn of_key(error: &KeyError) -> Failure {
     match error {
         KeyError::NotConfigured { provider, forbidden, says } => {
             let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-                .says(says)
+                .says(says.as_str())
                 .with("provider", provider)
                 .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase()));
             if forbidden.is_empty() { failure } else { failure.with("forbidden", forbidden) }
         }
         KeyError::Unusable { provider, api_key_id, source_step, cause, says } => {
             failure(Code::FailedPrecondition, Reason::KeyUnusable)
-                .says(says)
+                .says(says.as_str())
                 .with("provider", provider)
                 .with("api_key_id", api_key_id)
                 .with("source", source_step)
@@ -144,25 +144,25 @@ fn of_key(error: KeyError) -> Failure {
         }
         KeyError::Deadline => failure(Code::DeadlineExceeded, Reason::TotalTimeout)
             .says("The key-vault did not answer by the deadline. Nothing was sent to the provider."),
-        KeyError::Unavailable(cause) => failure(Code::Unavailable, Reason::VaultUnavailable)
+        KeyError::Unavailable(cause) | KeyError::Refused(cause) => failure(Code::Unavailable, Reason::VaultUnavailable)
             .says("The key-vault is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
+            .caused_by(cause.to_string()),
         KeyError::StoreUnavailable(cause) => failure(Code::Unavailable, Reason::StoreUnavailable)
             .says("The key-vault's database is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
+            .caused_by(cause.to_string()),
         KeyError::NotRecorded(cause) => failure(Code::Unavailable, Reason::AuditUnavailable)
             .says("The key-vault could not record the call, and released no key. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
-            .caused_by(cause),
+            .caused_by(cause.to_string()),
         KeyError::Limited { retry_after, cause } => failure(Code::ResourceExhausted, Reason::RateLimited)
             .says("The key-vault limits this gateway: it asks for too many keys. The operator must look.")
             .retry_after(retry_after.unwrap_or(VAULT_RETRY))
-            .caused_by(cause),
+            .caused_by(cause.to_string()),
         KeyError::Sealed(cause) => failure(Code::Unavailable, Reason::VaultSealed)
             .says("The key-vault cannot open keys now. Nothing was sent to the provider.")
-            .caused_by(cause),
+            .caused_by(cause.to_string()),
     }
 }
 
