@@ -133,7 +133,6 @@ fn requests_bytes(text: &str) -> Result<usize, String> {
 /// Where the key-vault is, and as whom the gateway asks it.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Key-vault")]
-#[expect(clippy::struct_field_names, reason = "they name the options, which stand beside those of the gateway itself")]
 pub struct VaultOptions {
     /// The key-vault to ask for keys
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url)]

@@ -16,8 +16,9 @@ mod watch;
 use std::{num::NonZeroUsize, ops::Deref, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use service_runtime::failure::Chain;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::warn;
+use tracing::debug;
 
 use crate::{
     message::{Label, Provider},
@@ -25,10 +26,12 @@ use crate::{
 };
 use cache::{Cache, Find};
 use flights::Flights;
-use service_runtime::failure::Chain;
 
 /// The longest wait for the vault while a kept key is at hand.
 const REFRESH_MAX: Duration = Duration::from_millis(500);
+
+/// However long the vault says that a key may be used.
+const LEASE_MAX: Duration = Duration::from_mins(10);
 
 /// How often keys that are past all use are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -178,7 +181,8 @@ impl Shared {
             }
             Err(error) if error.vault_could_not_answer() => match self.cache.rest(&of, Instant::now()) {
                 Some(key) => {
-                    warn!(
+                    // Once a second for each key; that the vault is lost is said elsewhere.
+                    debug!(
                         error = %Chain(&error),
                         org.id = %organization,
                         keyvault.key.id = %key.api_key_id,
@@ -195,9 +199,6 @@ impl Shared {
         }
     }
 }
-
-/// However long the vault says that a key may be used.
-const LEASE_MAX: Duration = Duration::from_mins(10);
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 //!
 //! Asks whichever replica is well. Keeps no key: that is for `keys`.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod replicas;
 mod report;
 mod watch;
