@@ -10,7 +10,7 @@ use service_runtime::failure::Code;
 use super::*;
 use crate::vault_client::fake::{AWAY, FakeVault, KEY, Say, until};
 
-const GRACE: Duration = Duration::from_secs(300);
+const GRACE: Duration = Duration::from_mins(5);
 
 /// A lease that ends while a test runs.
 const SHORT: Say = Say::Key { lease: Some(Duration::from_millis(50)), revision: 10 };

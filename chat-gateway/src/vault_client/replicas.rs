@@ -114,11 +114,11 @@ impl Replicas {
         loop {
             sleep(LOOKUP_INTERVAL).await;
             match self.look_up().await {
-                Ok(_) if !well => {
+                Ok(()) if !well => {
                     well = true;
                     info!("the key-vault's name is found again");
                 }
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) => {
                     if well {
                         warn!(%error, "the key-vault's name is not found; its addresses stay as they were");

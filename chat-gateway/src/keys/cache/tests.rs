@@ -3,7 +3,7 @@
 use super::*;
 use crate::message::{KeyMaterial, Source};
 
-const GRACE: Duration = Duration::from_secs(300);
+const GRACE: Duration = Duration::from_mins(5);
 const LEASE: Duration = Duration::from_mins(1);
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -42,13 +42,14 @@ fn found(cache: &Cache, of: &Of, now: Instant) -> String {
 #[test]
 fn a_key_is_fresh_for_its_lease_and_old_for_the_grace() {
     let begun = Instant::now();
+    let just_before = |age: Duration| age.checked_sub(MOMENT).unwrap();
     for (grace, age, expected) in [
         (GRACE, Duration::ZERO, "fresh k"),
-        (GRACE, LEASE - MOMENT, "fresh k"),
+        (GRACE, just_before(LEASE), "fresh k"),
         (GRACE, LEASE, "old"),
-        (GRACE, LEASE + GRACE - MOMENT, "old"),
+        (GRACE, just_before(LEASE + GRACE), "old"),
         (GRACE, LEASE + GRACE, "nothing"),
-        (Duration::ZERO, LEASE - MOMENT, "fresh k"),
+        (Duration::ZERO, just_before(LEASE), "fresh k"),
         (Duration::ZERO, LEASE, "nothing"),
     ] {
         let (cache, of) = (cache(9, grace), of("acme", "p", Provider::OpenAi));
@@ -107,7 +108,9 @@ fn a_change_drops_what_it_may_have_made_wrong() {
     ] {
         let (cache, now) = (cache(9, GRACE), Instant::now());
         let kept = all.map(|(organization, provider)| of(organization, "p", provider));
-        kept.iter().for_each(|of| keep(&cache, of, "k", now));
+        for of in &kept {
+            keep(&cache, of, "k", now);
+        }
         cache.changed(7, organization.map(label).as_ref(), providers.as_deref());
         let stays: Vec<_> = (0..3).filter(|index| found(&cache, &kept[*index], now) == "fresh k").collect();
         assert_eq!(stays, left, "{organization:?} {providers:?}");
@@ -116,10 +119,11 @@ fn a_change_drops_what_it_may_have_made_wrong() {
 
 #[test]
 fn an_answer_that_may_be_of_before_a_change_is_not_kept() {
+    // What comes between the question and its answer of revision 10.
+    type Between<'a> = &'a dyn Fn(&Cache);
     let (of, now) = (of("acme", "p", Provider::OpenAi), Instant::now());
     let other = label("other");
-    // What comes between the question and its answer of revision 10.
-    let cases: [(&str, &dyn Fn(&Cache), bool); 8] = [
+    let cases: [(&str, Between<'_>, bool); 8] = [
         ("nothing", &|_| (), true),
         ("a heartbeat of the same revision", &|cache| cache.told_of(10), true),
         ("a heartbeat of a later revision", &|cache| cache.told_of(11), false),
