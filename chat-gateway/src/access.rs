@@ -278,8 +278,13 @@ mod tests {
             (vec!["no-such"], Err(Denied::Model)),
         ] {
             let fallbacks: Vec<_> = fallbacks.into_iter().map(str::to_owned).collect();
-            let chat = Chat { fallback_models: &fallbacks, ..chat("acme", Some("team-a"), "gpt-5") };
-            assert_eq!(asked(chat), expected, "who answers in its place is asked for too: {fallbacks:?}");
+            let (organization, profile, model) = ("acme", Some("team-a"), Some("gpt-5"));
+            let chat = Chat { organization, profile, model, fallback_models: &fallbacks };
+            assert_eq!(
+                check(&roles, "StreamChat", Some(chat)),
+                expected,
+                "who answers in its place is asked for too: {fallbacks:?}"
+            );
         }
         let lists = |organization, profile| {
             check(&roles, "ListModels", Some(Chat { organization, profile, model: None, fallback_models: &[] }))

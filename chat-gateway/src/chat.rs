@@ -23,7 +23,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tracing::{info, instrument};
+use tracing::{field, info, instrument};
 
 use crate::{
     keys::Keys,
@@ -95,7 +95,7 @@ impl Chats {
     /// # Cancel safety
     ///
     /// Dropping the future closes the provider's connection.
-    #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model))]
+    #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model, keyvault.cache = field::Empty))]
     pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| Error::Overloaded { limit: self.chats_max })?;

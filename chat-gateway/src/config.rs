@@ -3,9 +3,9 @@
 //! Each option of `serve`, and each that says where a client connects, is also
 //! `CHAT_GATEWAY_<NAME>`; the command line wins.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
 use service_runtime::{
     client::{ClientIdentityOptions, Credentials},
@@ -15,7 +15,7 @@ use service_runtime::{
     token,
 };
 
-use crate::{chat::ChatLimits, message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
+use crate::{chat::ChatLimits, keys::KeyOptions, message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
 
 /// Streams chat completions from the provider of a model with the key of a profile
 #[derive(Debug, Parser)]
@@ -137,7 +137,6 @@ fn requests_bytes(text: &str) -> Result<usize, String> {
 /// Where the key-vault is, and as whom the gateway asks it.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Key-vault")]
-#[expect(clippy::struct_field_names, reason = "they name the options, which stand beside those of the gateway itself")]
 pub struct VaultOptions {
     /// The key-vault to ask for keys
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051", value_parser = options::grpc_url)]
@@ -162,6 +161,28 @@ pub struct VaultOptions {
     /// The name in the key-vault's certificate, if it is not the URL's
     #[arg(long, value_name = "NAME")]
     pub vault_server_name: Option<String>,
+
+    /// An address of the key-vault, such as 10.0.0.1:50051, in place of those that its name
+    /// leads to. May be repeated. Its certificate must have the URL's name all the same
+    #[arg(long, value_name = "ADDRESS", action = ArgAction::Append, value_delimiter = ',')]
+    pub vault_address: Vec<SocketAddr>,
+
+    /// How long kept keys may be used past their lease while the key-vault cannot be reached,
+    /// in seconds. 0 uses none
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = grace)]
+    pub vault_grace: Duration,
+
+    /// How many keys are kept. The least recently used goes first
+    #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub key_cache_entries: u32,
+}
+
+/// At most a day: whoever revokes a key cannot wait longer.
+fn grace(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ ..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be a whole number of seconds, at most 86400".to_owned()),
+    }
 }
 
 impl VaultOptions {
@@ -175,6 +196,12 @@ impl VaultOptions {
             token: self.vault_token_file.clone(),
             server_name: self.vault_server_name.clone(),
         }
+    }
+
+    /// How keys are kept.
+    pub(crate) fn keys(&self) -> KeyOptions {
+        let entries = NonZeroUsize::new(self.key_cache_entries.try_into().unwrap_or(usize::MAX));
+        KeyOptions { entries: entries.unwrap_or(NonZeroUsize::MIN), grace: self.vault_grace }
     }
 }
 

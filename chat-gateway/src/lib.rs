@@ -9,7 +9,8 @@
 //! 5. `provider`: what differs between providers, as pure functions.
 //! 6. `upstream`: the one place that speaks HTTP.
 //! 7. `usage`: what keys were used for, told to the vault beside the chats.
-//! 8. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
+//! 8. `keys`: resolved keys, kept for their lease. What may be used when the vault is away.
+//! 9. `cli`: the client side of the binary. Speaks gRPC, knows no pipeline.
 //!
 //! Invariants:
 //!
@@ -77,14 +78,15 @@ pub async fn serve(
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let keys = Keys::new(vault.clone());
-    let chats = Chats::new(keys, Arc::clone(&upstream), uses, &options.chats)?;
-    let models = ModelLists::new(vault.clone(), Arc::clone(&upstream));
+    let keys = Keys::new(vault.clone(), &options.vault.keys());
+    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats)?;
+    let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
     let served =
         rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),
+        () = keys.follow() => Ok(()),
         () = reporter.run() => Ok(()),
     };
     reporter.finish().await;

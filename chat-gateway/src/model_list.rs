@@ -4,8 +4,8 @@
 //! Its error is that of a chat: what keeps a list away keeps a chat away too. Asking for a list
 //! is not a chat, and is not reported as a use of the key.
 //!
-//! The vault chooses the key anew for each call. Only what a provider said to a key is kept, for
-//! a minute, and only whoever is given that key is shown it.
+//! The key is chosen as for a chat. What a provider said to a key is kept for a minute, and only
+//! whoever is given that key is shown it.
 //!
 //! Knows no transport and no HTTP. Spawns nothing.
 
@@ -20,10 +20,11 @@ use tracing::{info, instrument};
 use crate::{
     chat::{Attempt, Error},
     detect::detect,
+    keys::Keys,
     message::{KeyMaterial, Label, Provider, Source},
     provider::ListedModel,
     upstream::{Fault, Upstream},
-    vault_client::{KeyError, ResolvedKey, VaultClient},
+    vault_client::{KeyError, ResolvedKey},
 };
 use cache::{Cache, Kept};
 
@@ -76,15 +77,15 @@ pub(crate) struct Model {
 /// Lists models.
 #[derive(Debug)]
 pub(crate) struct ModelLists {
-    vault: VaultClient,
+    keys: Keys,
     upstream: Arc<Upstream>,
     cache: Cache,
 }
 
 impl ModelLists {
-    /// Lists what keys of `vault` reach.
-    pub(crate) fn new(vault: VaultClient, upstream: Arc<Upstream>) -> Self {
-        Self { vault, upstream, cache: Cache::default() }
+    /// Lists what `keys` reach.
+    pub(crate) fn new(keys: Keys, upstream: Arc<Upstream>) -> Self {
+        Self { keys, upstream, cache: Cache::default() }
     }
 
     /// The lists of the providers that are asked, in the order of the contract.
@@ -109,9 +110,9 @@ impl ModelLists {
     }
 
     async fn of_provider(&self, ask: &Ask, provider: Provider, deadline: Instant) -> ModelList {
-        let key = match self.vault.resolve(&ask.organization, ask.profile.as_ref(), provider, deadline).await {
+        let key = match self.keys.get(&ask.organization, ask.profile.as_ref(), provider, deadline).await {
             Ok(key) => key,
-            Err(error) => return ModelList { provider, key: None, models: Err(Arc::new(error).into()) },
+            Err(error) => return ModelList { provider, key: None, models: Err(error.into()) },
         };
         let models = self.of_key(provider, &key, deadline).await.map_err(|fault| {
             let attempt = Attempt {
@@ -124,7 +125,7 @@ impl ModelLists {
             };
             Error::Upstream { attempt: Box::new(attempt), fault }
         });
-        ModelList { provider, key: Some((key.api_key_id, key.source)), models }
+        ModelList { provider, key: Some((key.api_key_id.clone(), key.source)), models }
     }
 
     async fn of_key(&self, provider: Provider, key: &ResolvedKey, deadline: Instant) -> Result<Arc<[Model]>, Fault> {
@@ -173,8 +174,9 @@ fn ordered(mut models: Vec<Model>) -> Arc<[Model]> {
 impl ModelList {
     /// Whether the vault could say nothing of any key.
     fn failed_at_the_vault(&self) -> bool {
-        use KeyError::{Limited, StoreUnavailable, Unavailable};
-        matches!(&self.models, Err(Error::Key(error)) if matches!(error.as_ref(), Unavailable(_) | StoreUnavailable(_) | Limited { .. }))
+        use KeyError::{Limited, Refused, StoreUnavailable, Unavailable};
+        let Err(Error::Key(error)) = &self.models else { return false };
+        matches!(**error, Unavailable(_) | Refused(_) | StoreUnavailable(_) | Limited { .. })
     }
 }
 

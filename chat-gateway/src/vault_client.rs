@@ -1,19 +1,28 @@
 //! The gateway's side of the key-vault: asks for a key, and says why there is none.
+//!
+//! Asks whichever replica is well. Keeps no key: that is for `keys`.
 
+#[cfg(test)]
+pub(crate) mod fake;
+mod replicas;
 mod report;
+mod watch;
 
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use proto::{
     keyvault::{
-        ErrorReason, ResolveKeyRequest, WatchKeyChangesRequest,
+        ErrorReason, ResolveKeyRequest, ResolveKeyResponse, WatchKeyChangesRequest,
         key_resolution_service_client::KeyResolutionServiceClient,
     },
     types,
 };
-use service_runtime::{client::Wire, reload::Reloading, telemetry};
-use tokio::time::Instant;
-use tonic::{Request, Status, transport::Endpoint};
+use service_runtime::{
+    client::{Dialer, Wire},
+    reload::Reloading,
+    telemetry,
+};
+use tonic::{Code, Request, Status, transport::Endpoint};
 use tonic_types::StatusExt as _;
 use tracing::instrument;
 
@@ -21,14 +30,19 @@ use crate::{
     config::ServeOptions,
     message::{KeyMaterial, Label, Provider, Source},
 };
+use replicas::{Failed, Limits, Replicas};
 pub(crate) use report::ReportError;
+pub(crate) use watch::{Position, Told, WatchError};
 
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest wait for a key. The vault answers in milliseconds, or it is ill.
-const RESOLVE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const RESOLVE_MAX: Duration = Duration::from_secs(5);
+
+/// The longest wait for a key at one address while there is another one to ask.
+const ADDRESS_MAX: Duration = Duration::from_millis(1500);
 
 /// A key for a call, in the clear.
 #[derive(Debug)]
@@ -39,6 +53,16 @@ pub(crate) struct ResolvedKey {
     /// 0 for [`Source::Environment`].
     pub(crate) version: i64,
     pub(crate) source: Source,
+}
+
+/// A key, and for how long.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) key: ResolvedKey,
+    /// The revision of the vault that the answer is of.
+    pub(crate) revision: i64,
+    /// How long the key may be used without asking again.
+    pub(crate) lease: Duration,
 }
 
 /// Why the vault gave no key.
@@ -58,9 +82,12 @@ pub(crate) enum KeyError {
     /// The deadline passed before the vault answered.
     #[error("no key by the deadline")]
     Deadline,
-    /// The vault does not answer, or not in a way we understand.
+    /// The vault does not answer.
     #[error("the key-vault is unavailable")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The vault answers, and does not serve this gateway, or not in a way we understand.
+    #[error("the key-vault refuses this gateway")]
+    Refused(#[source] Box<dyn StdError + Send + Sync>),
     /// The vault's database does not answer.
     #[error("the key-vault's store is unavailable")]
     StoreUnavailable(#[source] Box<dyn StdError + Send + Sync>),
@@ -80,47 +107,67 @@ pub(crate) enum KeyError {
     Sealed(#[source] Box<dyn StdError + Send + Sync>),
 }
 
+impl KeyError {
+    /// Whether the vault could not answer. Otherwise it has: there is no key to use.
+    pub(crate) fn vault_could_not_answer(&self) -> bool {
+        match self {
+            Self::Deadline
+            | Self::Unavailable(_)
+            | Self::StoreUnavailable(_)
+            | Self::NotRecorded(_)
+            | Self::Sealed(_) => true,
+            Self::NotConfigured { .. } | Self::Unusable { .. } | Self::Limited { .. } | Self::Refused(_) => false,
+        }
+    }
+}
+
 /// Connections to the vault: made at the first call, again when one is lost, and anew when
 /// the gateway has another certificate or token.
 #[derive(Clone, Debug)]
 pub(crate) struct VaultClient {
-    wire: Arc<Reloading<Wire>>,
+    dialer: Arc<Reloading<Dialer>>,
+    replicas: Arc<Replicas>,
 }
 
 impl VaultClient {
-    /// Prepares a connection to the vault that the options name.
+    /// Prepares connections to the vault that the options name.
     pub(crate) fn new(options: &ServeOptions) -> anyhow::Result<Self> {
         let tune = |endpoint: Endpoint| {
             endpoint
                 .connect_timeout(CONNECT_MAX)
-                .tcp_nodelay(true)
                 // A host that vanished without a word is noticed, not waited for.
                 .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .keep_alive_while_idle(true)
         };
-        let wire = options.vault.credentials().connect("the gateway's identity", &options.vault.vault_url, tune)?;
-        Ok(Self { wire })
+        let url = &options.vault.vault_url;
+        let dialer = options.vault.credentials().dialer("the gateway's identity", url, tune)?;
+        let replicas = Replicas::new(url, &options.vault.vault_address, Arc::clone(&dialer))?;
+        Ok(Self { dialer, replicas: Arc::new(replicas) })
     }
 
-    /// Follows the files that say who the gateway is. Never ends.
+    /// Follows the files that say who the gateway is, and where the vault's name leads. Never
+    /// ends.
     pub(crate) async fn follow(&self) {
-        self.wire.follow().await;
-    }
-
-    fn client(&self) -> KeyResolutionServiceClient<Wire> {
-        KeyResolutionServiceClient::new(self.wire.load().value.clone())
+        tokio::join!(self.dialer.follow(), self.replicas.follow());
     }
 
     /// Whether the vault answers this gateway: it begins to watch, and leaves.
     pub(crate) async fn knows_this_gateway(&self) -> Result<(), KeyError> {
-        let mut request = Request::new(WatchKeyChangesRequest::default());
-        request.set_timeout(RESOLVE_MAX);
-        let watched = self.client().watch_key_changes(request).await;
-        watched.map(|_| ()).map_err(|status| KeyError::Unavailable(cause(&status)))
+        let begin = |mut client: KeyResolutionServiceClient<Wire>, limit| async move {
+            let mut request = Request::new(WatchKeyChangesRequest::default());
+            request.set_timeout(limit);
+            client.watch_key_changes(request).await.map(|_| ())
+        };
+        let limits = Limits { whole: RESOLVE_MAX, address: ADDRESS_MAX };
+        self.replicas.ask(limits, begin).await.map_err(|failed| KeyError::Unavailable(failed.cause()))
     }
 
-    /// Asks for the key of a call.
+    /// Asks for a key, within `limit`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels the call.
     #[instrument(
         name = "resolve_key",
         skip_all,
@@ -131,40 +178,51 @@ impl VaultClient {
         organization: &Label,
         profile: Option<&Label>,
         provider: Provider,
-        deadline: Instant,
-    ) -> Result<ResolvedKey, KeyError> {
-        let mut request = Request::new(ResolveKeyRequest {
+        limit: Duration,
+    ) -> Result<Leased, KeyError> {
+        let message = ResolveKeyRequest {
             organization_id: organization.to_string(),
             profile_id: profile.map(ToString::to_string),
             provider: types::Provider::from(provider).into(),
-        });
-        request.set_timeout(RESOLVE_MAX.min(deadline.saturating_duration_since(Instant::now())));
-        telemetry::inject(request.metadata_mut());
-        let key = self
-            .client()
-            .resolve_key(request)
-            .await
-            .map_err(|status| if Instant::now() >= deadline { KeyError::Deadline } else { refused(provider, &status) })?
-            .into_inner();
-        let source = match key.source() {
-            types::Source::Profile => Source::Profile,
-            types::Source::OrganizationDefault => Source::OrganizationDefault,
-            types::Source::Environment => Source::Environment,
-            types::Source::Unspecified => return Err(incomprehensible("a key without a source")),
         };
-        let material = key.material.ok_or_else(|| incomprehensible("a key without material"))?;
-        let material = KeyMaterial::new(material.api_key);
-        Ok(ResolvedKey { material, api_key_id: key.api_key_id, version: key.version, source })
+        let resolve = |mut client: KeyResolutionServiceClient<Wire>, limit| {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(limit);
+            telemetry::inject(request.metadata_mut());
+            async move { client.resolve_key(request).await }
+        };
+        // A short limit leaves time for a second address.
+        let limits = Limits { whole: limit, address: ADDRESS_MAX.min(limit / 2) };
+        match self.replicas.ask(limits, resolve).await {
+            Ok(answer) => leased(answer.into_inner()),
+            Err(Failed::Status(status)) => Err(refused(provider, &status)),
+            Err(failed) => Err(KeyError::Unavailable(failed.cause())),
+        }
     }
 }
 
+fn leased(answer: ResolveKeyResponse) -> Result<Leased, KeyError> {
+    let source = match answer.source() {
+        types::Source::Profile => Source::Profile,
+        types::Source::OrganizationDefault => Source::OrganizationDefault,
+        types::Source::Environment => Source::Environment,
+        types::Source::Unspecified => return Err(incomprehensible("a key without a source")),
+    };
+    let material = answer.material.ok_or_else(|| incomprehensible("a key without material"))?;
+    let material = KeyMaterial::new(material.api_key);
+    let key = ResolvedKey { material, api_key_id: answer.api_key_id, version: answer.version, source };
+    // One that is absent or negative is none.
+    let lease = answer.lease_duration.and_then(|lease| lease.try_into().ok()).unwrap_or_default();
+    Ok(Leased { key, revision: answer.revision, lease })
+}
+
 fn incomprehensible(what: &'static str) -> KeyError {
-    KeyError::Unavailable(format!("the vault sent {what}").into())
+    KeyError::Refused(format!("the vault sent {what}").into())
 }
 
 fn refused(provider: Provider, status: &Status) -> KeyError {
     let details = status.get_error_details();
-    let Some(info) = details.error_info() else { return KeyError::Unavailable(cause(status)) };
+    let Some(info) = details.error_info() else { return unexplained(status) };
     let value = |name: &str| info.metadata.get(name).cloned().unwrap_or_default();
     let is = |reason: ErrorReason| info.reason == reason.wire_name();
     if is(ErrorReason::NoKeyConfigured) {
@@ -187,7 +245,17 @@ fn refused(provider: Provider, status: &Status) -> KeyError {
     } else if is(ErrorReason::VaultSealed) {
         KeyError::Sealed(cause(status))
     } else {
+        unexplained(status)
+    }
+}
+
+/// What a status without a reason that is known here means.
+fn unexplained(status: &Status) -> KeyError {
+    let unanswered = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
+    if unanswered || replicas::is_of_the_connection(status) {
         KeyError::Unavailable(cause(status))
+    } else {
+        KeyError::Refused(cause(status))
     }
 }
 

@@ -3,16 +3,20 @@
 //! Certificates and tokens are read anew when their files change; calls that begin then
 //! take a new connection, and those that are running end on the old one.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tonic::{
     Request, Status,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
+use tower::service_fn;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -92,6 +96,31 @@ impl Credentials {
         url: &str,
         tune: impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static,
     ) -> anyhow::Result<Arc<Reloading<Wire>>> {
+        self.reloading(what, url, tune, |dialer| dialer.wire())
+    }
+
+    /// Prepares to connect to several addresses of the service at `url`. Like
+    /// [`connect`](Self::connect) otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Says which option to change.
+    pub fn dialer(
+        &self,
+        what: &'static str,
+        url: &str,
+        tune: impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static,
+    ) -> anyhow::Result<Arc<Reloading<Dialer>>> {
+        self.reloading(what, url, tune, |dialer| dialer)
+    }
+
+    fn reloading<T: Send + Sync>(
+        &self,
+        what: &'static str,
+        url: &str,
+        tune: impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static,
+        become_of: impl Fn(Dialer) -> T + Send + Sync + 'static,
+    ) -> anyhow::Result<Arc<Reloading<T>>> {
         self.check(url)?;
         let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url:?} is not a URL"))?;
         let files = [&self.ca, &self.certificate, &self.key, &self.token];
@@ -111,8 +140,7 @@ impl Credentials {
                 }
                 endpoint = endpoint.tls_config(tls).context("the certificates cannot be used")?;
             }
-            let bearer = Bearer::read(token)?;
-            Ok(InterceptedService::new(endpoint.connect_lazy(), bearer))
+            Ok(become_of(Dialer { endpoint, bearer: Bearer::read(token)? }))
         };
         Reloading::open(what, files.into_iter().flatten().cloned().collect(), make)
     }
@@ -129,6 +157,36 @@ impl Credentials {
             "{prefix}client-certificate and {prefix}client-key go together"
         );
         Ok(())
+    }
+}
+
+/// Makes connections to a service, at any of its addresses.
+///
+/// Whichever address is taken, the server must have the certificate of the URL's name, and is
+/// told the URL's authority.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    endpoint: Endpoint,
+    bearer: Bearer,
+}
+
+impl Dialer {
+    /// A connection to wherever the URL's name leads. Made by its first call, and again by the
+    /// first call after it was lost.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        InterceptedService::new(self.endpoint.connect_lazy(), self.bearer.clone())
+    }
+
+    /// A connection to this address, whatever the URL's name leads to.
+    #[must_use]
+    pub fn wire_to(&self, address: SocketAddr) -> Wire {
+        let connect = service_fn(move |_: Uri| async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        });
+        InterceptedService::new(self.endpoint.connect_with_connector_lazy(connect), self.bearer.clone())
     }
 }
 

@@ -11,7 +11,7 @@ use tower::{
     },
     util::rng::HasherRng,
 };
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -125,6 +125,7 @@ impl Trial<'_> {
         self.chats.attempts.budget(provider).deposit();
         loop {
             let held = self.chats.keys.get(self.organization, self.profile, provider, self.deadline).await?;
+            Span::current().record("keyvault.cache", held.found.name());
             turn.tries += 1;
             let (attempt, fault) = match self.attempt(target, &held).await {
                 Ok(answer) => return Ok(answer),

@@ -135,14 +135,14 @@ fn of_key(error: &Arc<KeyError>) -> Failure {
     match error.as_ref() {
         KeyError::NotConfigured { provider, forbidden, says } => {
             let failure = failure(Code::FailedPrecondition, Reason::NoKeyConfigured)
-                .says(says)
+                .says(says.as_str())
                 .with("provider", provider)
                 .with("variable", format_args!("ARCHESTRA_CHAT_{}_API_KEY", provider.name().to_uppercase()));
             if forbidden.is_empty() { failure } else { failure.with("forbidden", forbidden) }
         }
         KeyError::Unusable { provider, api_key_id, source_step, cause, says } => {
             failure(Code::FailedPrecondition, Reason::KeyUnusable)
-                .says(says)
+                .says(says.as_str())
                 .with("provider", provider)
                 .with("api_key_id", api_key_id)
                 .with("source", source_step)
@@ -150,7 +150,7 @@ fn of_key(error: &Arc<KeyError>) -> Failure {
         }
         KeyError::Deadline => failure(Code::DeadlineExceeded, Reason::TotalTimeout)
             .says("The key-vault did not answer by the deadline. Nothing was sent to the provider."),
-        KeyError::Unavailable(_) => failure(Code::Unavailable, Reason::VaultUnavailable)
+        KeyError::Unavailable(_) | KeyError::Refused(_) => failure(Code::Unavailable, Reason::VaultUnavailable)
             .says("The key-vault is unavailable. Nothing was sent to the provider; try again.")
             .retry_after(VAULT_RETRY)
             .caused_by(Arc::clone(error)),

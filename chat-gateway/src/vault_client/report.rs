@@ -3,12 +3,18 @@
 use std::{error::Error as StdError, time::Duration};
 
 use proto::{
-    keyvault::{KeyUse as Message, ReportKeyUseRequest, key_use},
+    keyvault::{
+        KeyUse as Message, ReportKeyUseRequest, key_resolution_service_client::KeyResolutionServiceClient, key_use,
+    },
     types,
 };
+use service_runtime::client::Wire;
 use tonic::{Code, Request, Status};
 
-use super::{VaultClient, cause};
+use super::{
+    VaultClient, cause,
+    replicas::{Failed, Limits},
+};
 use crate::usage::{KeyUse, Outcome, Report};
 
 /// The longest wait for the vault to take a report.
@@ -31,18 +37,24 @@ pub(crate) enum ReportError {
 impl VaultClient {
     /// Tells the vault what keys were used for. A repeat is counted once.
     pub(crate) async fn report(&self, report: &Report<'_>) -> Result<(), ReportError> {
-        let mut request = Request::new(ReportKeyUseRequest {
+        let message = ReportKeyUseRequest {
             reporter_id: report.reporter.to_string(),
             uses: report.uses.iter().map(message).collect(),
             dropped_count: count(report.dropped),
             r#final: report.last,
-        });
-        request.set_timeout(REPORT_MAX);
-        let answer = tokio::time::timeout(REPORT_MAX, self.client().report_key_use(request)).await;
-        match answer {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) => Err(refused(&status)),
-            Err(_) => Err(ReportError::Unavailable(format!("no answer within {} s", REPORT_MAX.as_secs()).into())),
+        };
+        let report = |mut client: KeyResolutionServiceClient<Wire>, limit| {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(limit);
+            async move { client.report_key_use(request).await }
+        };
+        // A database that takes its time is the same for all: only a replica that is away is
+        // left for another one.
+        let limits = Limits { whole: REPORT_MAX, address: REPORT_MAX };
+        match self.replicas.ask(limits, report).await {
+            Ok(_) => Ok(()),
+            Err(Failed::Status(status)) => Err(refused(&status)),
+            Err(failed) => Err(ReportError::Unavailable(failed.cause())),
         }
     }
 }
