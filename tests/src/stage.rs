@@ -28,6 +28,7 @@ use crate::{
     answer::{Answer, ask},
     certs::Authority,
     fake_provider::{Answer as Said, Http, Received},
+    replicas::eventually,
 };
 use wire::Api;
 
@@ -190,6 +191,11 @@ impl Case {
             assert_eq!(attempt.version, self.stage.http.version(), "the version of HTTP that this is about");
         }
         received
+    }
+
+    /// Waits until the provider has the first request of this case.
+    pub async fn is_asked(&self) {
+        eventually("the provider is asked", async || (self.tries() > 0).then_some(())).await;
     }
 
     /// How many attempts there were at the API that is asked first.

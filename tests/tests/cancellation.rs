@@ -17,7 +17,6 @@ use system_tests::{
         wire::{Api, INPUT_TOKENS},
     },
 };
-use tokio::time::sleep;
 
 /// From the caller's leaving to the connection's end at the provider.
 const CLOSED_WITHIN: Duration = Duration::from_millis(100);
@@ -125,9 +124,7 @@ async fn leaves_in(case: &Case, window: Window, call: Call, request: StreamChatR
         }),
     };
     let in_window = async {
-        while case.tries() == 0 {
-            sleep(Duration::from_millis(2)).await;
-        }
+        case.is_asked().await;
         if window != Window::BeforeTheHeaders {
             provider.has_begun(begun + 1).await;
         }

@@ -99,9 +99,7 @@ async fn row_18_a_key_that_was_just_rotated_is_resolved_once_more() {
             if received.key() == refused { refusal } else { api.whole(3) }
         });
         let rotated = async {
-            while case.tries() == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            case.is_asked().await;
             rotate(&case, &new).await;
         };
         let (answer, ()) = tokio::join!(case.plainly(), rotated);

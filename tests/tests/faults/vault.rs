@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use proto::keyvault::{ApiKey, UpdateApiKeyRequest, api_key::State};
+use proto::keyvault::{ApiKey, UpdateApiKeyRequest, WatchKeyChangesRequest, api_key::State};
 use system_tests::{
     ORGANIZATION,
     answer::Answer,
     fake_provider::{Answer as Said, Http},
+    replicas::eventually,
     stage::{
         Case, Stage,
         row::{Row, tell},
@@ -54,17 +55,11 @@ async fn kill_vault(case: &Case) {
     let id = case.stage.system.vault.id().to_string();
     let killed = tokio::process::Command::new("kill").args(["-KILL", &id]).status().await;
     assert!(killed.is_ok_and(|status| status.success()), "SIGKILL is sent");
-    while case
-        .stage
-        .system
-        .resolution
-        .clone()
-        .watch_key_changes(proto::keyvault::WatchKeyChangesRequest::default())
-        .await
-        .is_ok()
-    {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let vault = &case.stage.system.resolution;
+    eventually("the vault is gone", async || {
+        vault.clone().watch_key_changes(WatchKeyChangesRequest::default()).await.err()
+    })
+    .await;
 }
 
 #[tokio::test]
