@@ -46,11 +46,12 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, share
             let wire = Wire { stream: connection, line: Arc::clone(&line) };
             match tls {
                 None => speak(wire, line, shared).await,
-                Some(tls) => match tls.accept(wire).await {
-                    Ok(stream) => speak(stream, line, shared).await,
-                    // A caller who does not trust us.
-                    Err(_) => {}
-                },
+                Some(tls) => {
+                    // Otherwise it is a caller who does not trust us.
+                    if let Ok(stream) = tls.accept(wire).await {
+                        speak(stream, line, shared).await;
+                    }
+                }
             }
         });
     }

@@ -52,7 +52,7 @@ impl<'a> Row<'a> {
             }
             problems
         };
-        self.tells(join(over(Http::One), over(Http::Two)).await);
+        self.tells(join(Box::pin(over(Http::One)), Box::pin(over(Http::Two))).await);
     }
 
     /// Plays the cases of one system at once: each waits, and for its own provider only.
@@ -63,7 +63,7 @@ impl<'a> Row<'a> {
             let cases = self.apis.iter().map(|api| problem(&case, stage.case(*api)));
             join_all(cases).await.into_iter().flatten().collect()
         };
-        self.tells(join(over(Http::One), over(Http::Two)).await);
+        self.tells(join(Box::pin(over(Http::One)), Box::pin(over(Http::Two))).await);
     }
 
     fn tells(self, (mut problems, more): (Vec<String>, Vec<String>)) {

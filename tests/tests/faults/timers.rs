@@ -102,8 +102,8 @@ async fn row_07_a_late_first_token_goes_to_the_fallback_at_a_limit_that_is_set()
 async fn row_09_a_stall_ends_at_the_idle_timer() {
     let row = Row::new(9, "stalls mid-stream, connection open").options(&["--idle-timeout=0.5"]);
     row.holds(async |case| {
-        let begun = case.api.opening() + &case.api.tokens(0..5);
-        case.says(case.api, [Said::stream(begun).ending(End::Silence)]);
+        let beginning = case.api.opening() + &case.api.tokens(0..5);
+        case.says(case.api, [Said::stream(beginning).ending(End::Silence)]);
         let begin = Instant::now();
         let answer = case.asks(case.request(&[case.api.fallback()])).await;
         let took = begin.elapsed();
