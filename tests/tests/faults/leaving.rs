@@ -15,7 +15,7 @@ use system_tests::{
 const DEADLINE: Duration = Duration::from_millis(800);
 
 /// How often a call with a deadline is made, until the gateway says that it has passed.
-const TRIES: usize = 4;
+const TRIES: usize = 8;
 
 /// The three windows of a stream: before the headers, before the first token, mid-stream.
 fn windows(case: &Case) -> [Said; 3] {
