@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|conformance|crash|detection|docs|hardening|large_requests|layering|linearizable|models|mutations|openbao|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|conformance|crash|detection|docs|faults|hardening|large_requests|layering|linearizable|models|mutations|openbao|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
 conformance: ## Only what the providers' recorded traffic must come to
 	cargo test --locked -p system-tests --test conformance -- --nocapture
 
+faults: ## Only what comes of the faults of providers, with waits as long as they are in life
+	FAULTS_FULL=1 cargo test --locked -p system-tests --test faults -- --nocapture --test-threads 1
+
 soak: ## Only crashes, replicas, watches and rotations, each for as long as they are worth
 	SOAK=1 cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation -- --nocapture --test-threads 1
 
@@ -63,4 +66,4 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance soak fmt lint doc deny proto generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance faults soak fmt lint doc deny proto generate breaking-baseline

@@ -1,161 +1,71 @@
 //! A server that stands for a provider: it answers what it was told to, byte by byte if
-//! asked, and remembers what it was sent and who hung up.
+//! asked, and remembers what it was sent, when, and who hung up.
+//!
+//! In the clear it speaks HTTP/1.1 and HTTP/2; over TLS only the one that it is told to, as
+//! ALPN agrees on it. What it simulates takes time, so it sleeps where no test may.
+
+mod answer;
+mod record;
+mod server;
 
 use std::{
     collections::VecDeque,
-    convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use anyhow::Result;
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
+use anyhow::{Context as _, Result};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    },
+};
+
+use crate::certs::Authority;
+pub use answer::{Answer, End};
+pub use record::Received;
+use record::{Choice, Shared};
 
 /// A provider on a port of the system's choice. Stops when dropped.
 #[derive(Debug)]
 pub struct FakeProvider {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
 
-/// Chooses the answer to a request.
-struct Choice(Box<dyn Fn(&Received) -> Answer + Send + Sync>);
-
-impl std::fmt::Debug for Choice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Choice(..)")
-    }
-}
-
-#[derive(Debug)]
-struct Shared {
-    answers: Mutex<VecDeque<Answer>>,
-    chooses: Mutex<Option<Choice>>,
-    received: Mutex<Vec<Received>>,
-    /// Requests whose caller left before the answer was whole.
-    hung_up: watch::Sender<usize>,
-    /// Answers of which something was sent.
-    begun: watch::Sender<usize>,
-    /// Requests that were received whole.
-    asked: watch::Sender<usize>,
-    holds_back: watch::Sender<bool>,
-}
-
-/// A request that was received.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// Its method.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Vec<u8>,
-}
-
-impl Received {
-    /// A header as text. Empty if there is none.
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-
-    /// The key that it came with.
-    pub fn key(&self) -> &str {
-        let bearer = self.header("authorization").trim_start_matches("Bearer ");
-        [self.header("x-api-key"), self.header("x-goog-api-key"), bearer]
-            .into_iter()
-            .max_by_key(|key| key.len())
-            .unwrap_or_default()
-    }
-
-    /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).expect("a request is JSON")
-    }
-}
-
-/// How to answer a request.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: u16,
-    /// The headers.
-    pub headers: Vec<(String, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-    /// How many bytes are written at a time; 0 writes all at once.
-    pub write_size: usize,
-    /// How it ends.
-    pub end: End,
-}
-
-/// How an answer ends.
+/// A version of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// As it should.
-    Clean,
-    /// The connection breaks.
-    Cut,
-    /// Nothing more comes, and the connection stays open.
-    Silence,
-    /// Not even headers come.
-    SilenceBeforeHeaders,
+pub enum Http {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2.
+    Two,
 }
 
-impl Answer {
-    /// An event stream.
-    pub fn stream(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
-            body: body.into(),
-            write_size: 0,
-            end: End::Clean,
+impl Http {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// Its version, as a request says it.
+    pub fn version(self) -> http::Version {
+        match self {
+            Self::One => http::Version::HTTP_11,
+            Self::Two => http::Version::HTTP_2,
         }
     }
 
-    /// JSON.
-    pub fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-            body: body.into(),
-            write_size: 0,
-            end: End::Clean,
+    fn alpn(self) -> Vec<u8> {
+        match self {
+            Self::One => b"http/1.1".to_vec(),
+            Self::Two => b"h2".to_vec(),
         }
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Writes so many bytes at a time.
-    #[must_use]
-    pub fn in_writes_of(mut self, bytes: usize) -> Self {
-        self.write_size = bytes;
-        self
-    }
-
-    /// Ends otherwise.
-    #[must_use]
-    pub fn ending(mut self, end: End) -> Self {
-        self.end = end;
-        self
     }
 }
 
@@ -166,24 +76,38 @@ impl FakeProvider {
     ///
     /// Fails if no port is free.
     pub async fn start() -> Result<Self> {
+        Self::with("http", None).await
+    }
+
+    /// Starts it over TLS, where it speaks one version of HTTP. `authority` vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port is free.
+    pub async fn over_tls(authority: &Authority, http: Http) -> Result<Self> {
+        let issued = authority.server();
+        let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes())?];
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .context("a certificate of this machine")?;
+        config.alpn_protocols = vec![http.alpn()];
+        Self::with("https", Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn with(scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            answers: Mutex::default(),
-            chooses: Mutex::default(),
-            received: Mutex::default(),
-            hung_up: watch::Sender::new(0),
-            begun: watch::Sender::new(0),
-            asked: watch::Sender::new(0),
-            holds_back: watch::Sender::new(false),
-        });
-        let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
-        Ok(Self { address, shared, server })
+        let shared = Arc::<Shared>::default();
+        let server = tokio::spawn(server::serve(listener, tls, Arc::clone(&shared)));
+        Ok(Self { address, scheme, shared, server })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Answers the next request so. Answers are used in order; the last one stays.
@@ -231,125 +155,63 @@ impl FakeProvider {
         self.shared.begun.subscribe().wait_for(|begun| *begun >= count).await.expect("the provider runs");
     }
 
+    /// How many answers have begun: something of their bodies was sent.
+    pub fn begun(&self) -> usize {
+        *self.shared.begun.borrow()
+    }
+
+    /// How many callers have left before their answer was whole.
+    pub fn hung_up(&self) -> usize {
+        *self.shared.hung_up.borrow()
+    }
+
+    /// When the caller of a request left before its answer was whole: closed the connection or
+    /// reset the stream. `None` if it did not.
+    pub fn left(&self, number: usize) -> Option<Instant> {
+        self.shared.left.lock().expect("no panic while answering").get(&number).copied()
+    }
+
     /// Resolves once `count` callers have left before their answer was whole.
     ///
     /// # Errors
     ///
     /// Fails if they do not leave within `limit`.
     pub async fn sees_hang_ups(&self, count: usize, limit: Duration) -> Result<()> {
-        let mut hung_up = self.shared.hung_up.subscribe();
-        tokio::time::timeout(limit, hung_up.wait_for(|callers| *callers >= count)).await??;
-        Ok(())
+        until(&self.shared.hung_up, limit, |callers| callers >= count).await
     }
+
+    /// Resolves once no request is open: each has its whole answer, or its caller left.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it takes longer than `limit`.
+    pub async fn is_idle(&self, limit: Duration) -> Result<()> {
+        until(&self.shared.open, limit, |open| open == 0).await
+    }
+
+    /// How many requests have no whole answer yet, and callers who wait for it.
+    pub fn open_requests(&self) -> usize {
+        *self.shared.open.borrow()
+    }
+
+    /// How many connections were ever made.
+    pub fn connected(&self) -> usize {
+        *self.shared.connected.borrow()
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        *self.shared.connections.borrow()
+    }
+}
+
+async fn until(count: &watch::Sender<usize>, limit: Duration, is: impl Fn(usize) -> bool) -> Result<()> {
+    tokio::time::timeout(limit, count.subscribe().wait_for(|count| is(*count))).await??;
+    Ok(())
 }
 
 impl Drop for FakeProvider {
     fn drop(&mut self) {
         self.server.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((connection, _)) = listener.accept().await {
-        // Each byte leaves when it is written.
-        let _ = connection.set_nodelay(true);
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| answer(request, Arc::clone(&shared)));
-            // A connection that breaks is what many tests want.
-            let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(connection), service).await;
-        });
-    }
-}
-
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Body>, Infallible> {
-    let mut unfinished = Unfinished { shared: Arc::clone(&shared), finished: false };
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
-    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    let method = parts.method.to_string();
-    let received = Received { method, path, headers: parts.headers, body };
-    let chosen = shared.chooses.lock().expect("no panic").as_ref().map(|choice| choice.0(&received));
-    shared.received.lock().expect("no panic").push(received);
-    shared.asked.send_modify(|asked| *asked += 1);
-    // It runs as long as this.
-    let _ = shared.holds_back.subscribe().wait_for(|holds_back| !holds_back).await;
-    let answer = if let Some(chosen) = chosen {
-        chosen
-    } else {
-        let mut answers = shared.answers.lock().expect("no panic");
-        let next = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
-        next.unwrap_or_else(|| Answer::json(500, "{\"error\":{\"message\":\"no answer was set\"}}"))
-    };
-    if answer.end == End::SilenceBeforeHeaders {
-        std::future::pending::<()>().await;
-    }
-    let mut response =
-        Response::new(UnsyncBoxBody::new(StreamBody::new(Box::pin(frames(&answer, &shared)).map(move |frame| {
-            // Held by the stream: dropped when the caller leaves or the answer ends.
-            unfinished.note(&frame);
-            frame.map(|piece| Frame::data(piece.0))
-        }))));
-    *response.status_mut() = StatusCode::from_u16(answer.status).expect("a status");
-    for (name, value) in &answer.headers {
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
-        response.headers_mut().append(name, HeaderValue::from_str(value).expect("a header's value"));
-    }
-    Ok(response)
-}
-
-/// A piece of a body, and whether it is the last.
-struct Piece(Bytes, bool);
-
-fn frames(answer: &Answer, shared: &Arc<Shared>) -> impl Stream<Item = Result<Piece, std::io::Error>> + Send + 'static {
-    let size = if answer.write_size == 0 { answer.body.len().max(1) } else { answer.write_size };
-    let body = Bytes::from(answer.body.clone());
-    let clean = answer.end == End::Clean;
-    let pieces: Vec<_> = (0..body.len()).step_by(size).map(|at| body.slice(at..body.len().min(at + size))).collect();
-    let last = pieces.len();
-    let begun = Arc::clone(shared);
-    let pieces = stream::iter(pieces.into_iter().enumerate()).map(move |(n, piece)| {
-        if n == 0 {
-            begun.begun.send_modify(|begun| *begun += 1);
-        }
-        Ok(Piece(piece, clean && n + 1 == last))
-    });
-    let end = answer.end;
-    let tail = stream::once(async move {
-        match end {
-            End::Clean => None,
-            End::Cut => {
-                // hyper sends what it holds when the body has nothing more for now.
-                tokio::task::yield_now().await;
-                Some(Err(std::io::Error::other("cut")))
-            }
-            End::Silence | End::SilenceBeforeHeaders => {
-                std::future::pending::<()>().await;
-                None
-            }
-        }
-    });
-    pieces.chain(tail.filter_map(std::future::ready))
-}
-
-/// Counts a caller who left before the end.
-struct Unfinished {
-    shared: Arc<Shared>,
-    finished: bool,
-}
-
-impl Unfinished {
-    fn note(&mut self, frame: &Result<Piece, std::io::Error>) {
-        self.finished = frame.as_ref().map_or(true, |piece| piece.1);
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.shared.hung_up.send_modify(|callers| *callers += 1);
-        }
     }
 }

@@ -20,6 +20,7 @@ mod process;
 pub mod replicas;
 pub mod secured;
 pub mod soak;
+pub mod stage;
 pub mod watcher;
 
 use std::{ffi::OsString, path::Path};
@@ -50,6 +51,8 @@ pub const ORGANIZATION: &str = "acme";
 pub struct Setup {
     /// Variables of the vault's environment.
     pub vault_environment: Vec<(String, String)>,
+    /// Variables of the gateway's environment.
+    pub gateway_environment: Vec<(String, String)>,
     /// Further options of the vault.
     pub vault_options: Vec<String>,
     /// Further options of the gateway.
@@ -185,8 +188,16 @@ impl System {
     ///
     /// Says which part did not start, with what it logged.
     pub async fn try_with(setup: Setup) -> Result<Self> {
+        Self::between(setup, FakeProvider::start().await?).await
+    }
+
+    /// Starts a system in front of a provider that is there, and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// Says which part did not start, with what it logged.
+    pub async fn between(setup: Setup, provider: FakeProvider) -> Result<Self> {
         let folder = folder(&setup)?;
-        let provider = FakeProvider::start().await?;
         let vault = start_vault(folder.path(), &setup).await?;
         let gateway = start_gateway(folder.path(), &vault.url(), &provider.url(), &setup).await?;
         let vault_channel = channel(&vault.url())?;
@@ -295,7 +306,8 @@ pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &S
         options.extend([option.into(), format!("{provider}/{path}").into()]);
     }
     options.extend(setup.gateway_options.iter().map(OsString::from));
-    let process = Process::start("chat-gateway", options, &[], folder, setup.log_filter.as_deref(), "serving");
+    let environment = &setup.gateway_environment;
+    let process = Process::start("chat-gateway", options, environment, folder, setup.log_filter.as_deref(), "serving");
     Ok(process.await?.with_scheme(setup.scheme()))
 }
 

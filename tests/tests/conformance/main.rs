@@ -175,6 +175,7 @@ impl Stage {
             body,
             write_size,
             end: End::Clean,
+            ..Said::stream("")
         });
     }
 
