@@ -3,13 +3,19 @@
 
 use std::time::Duration;
 
-use proto::{chat::chat_service_client::ChatServiceClient, types::Provider};
+use proto::{chat::chat_service_client::ChatServiceClient, keyvault::ListAuditEventsRequest, types::Provider};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    FakeProvider, Process, Setup, chats::says_its_key, fault_proxy::FaultProxy, folder, mutation::Change,
-    replicas::Door, start_gateway, start_vault, vault_front::VaultFront,
+    FakeProvider, Process, Setup,
+    chats::{Caller, chat, says_its_key},
+    fault_proxy::FaultProxy,
+    folder,
+    mutation::{Change, Done},
+    replicas::{Door, eventually},
+    start_gateway, start_vault,
+    vault_front::VaultFront,
 };
 
 /// All of it.
@@ -71,6 +77,36 @@ impl Stage {
         Door::to(&self.vault.as_ref().expect("it runs").url())
     }
 
+    /// Waits until the gateway keeps the key of a caller: the vault is not asked for it.
+    pub async fn keeps(&self, caller: &Caller) {
+        let door = self.door();
+        eventually("a kept key", async || {
+            let before = resolutions(&door, caller).await;
+            for _ in 0..3 {
+                chat(&self.chat, caller).await.key.ok()?;
+            }
+            (resolutions(&door, caller).await == before).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the gateway is told of changes, and then keeps the key of a caller. A watch that
+    /// begins drops what is kept, so nobody can rely on it before.
+    pub async fn watches_and_keeps(&self, caller: &Caller) {
+        self.keeps(caller).await;
+        let door = self.door();
+        let before = resolutions(&door, caller).await;
+        let of_nobody =
+            Change::SetPolicy { profile: Some("nobody".to_owned()), default: None, environment: Some(false) };
+        does(&door, &caller.organization, of_nobody).await;
+        eventually("word of a change", async || {
+            chat(&self.chat, caller).await.key.ok()?;
+            (resolutions(&door, caller).await > before).then_some(())
+        })
+        .await;
+        self.keeps(caller).await;
+    }
+
     /// Ends the vault as a crash would.
     pub async fn kill_vault(&mut self) {
         self.vault.take().expect("it runs").kill().await;
@@ -82,6 +118,18 @@ impl Stage {
         self.proxy.lead_to(&vault.url());
         self.vault = Some(vault);
     }
+}
+
+/// How often the vault released a key to a caller. At most a thousand are counted.
+async fn resolutions(door: &Door, caller: &Caller) -> usize {
+    let request = ListAuditEventsRequest {
+        action: "ResolveKey".to_owned(),
+        organization_id: caller.organization.clone(),
+        profile_id: caller.profile.clone(),
+        page_size: 1_000,
+        ..Default::default()
+    };
+    door.admin().list_audit_events(request).await.expect("a page").into_inner().events.len()
 }
 
 /// A client of a gateway, on a connection of its own.
@@ -106,7 +154,7 @@ pub async fn does(door: &Door, organization: &str, change: Change) -> String {
     let mutation = change.of(organization);
     let done = mutation.send(&door.keys()).await.unwrap_or_else(|failure| panic!("{mutation:?}: {failure:?}"));
     match done {
-        crate::mutation::Done::Key(key) => key.api_key_id,
+        Done::Key(key) => key.api_key_id,
         _ => String::new(),
     }
 }

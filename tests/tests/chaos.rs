@@ -4,8 +4,6 @@
 //! The faults are those of two programs that others wrote, `aimock` (npm) and `llmock` (`PyPI`),
 //! and of our own fake provider, which breaks answers at any byte. Each says known texts, with
 //! which the answers are compared.
-//!
-//! 300 chats in every run; 1,000 with `SOAK=1`.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +24,6 @@ use system_tests::{
     chats::answer_of_openai,
     fake_provider::{Answer as Said, End},
     foreign_server::ForeignServer,
-    soak,
     stage::chat_client,
     start_gateway, start_vault,
 };
@@ -34,6 +31,7 @@ use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 use tonic::transport::Channel;
 
+const CHATS: usize = 1_000;
 const AT_ONCE: usize = 16;
 
 /// The longest time that a chat may take, attempts and their pauses included.
@@ -54,7 +52,7 @@ struct Case {
     client: ChatServiceClient<Channel>,
     request: StreamChatRequest,
     text: String,
-    /// It is cut each time, after output.
+    /// It is cut each time, unless it fails before.
     always_cut: bool,
     /// As a stream or as a whole.
     streamed: bool,
@@ -88,7 +86,6 @@ impl Case {
                 assert!(!failure.reason.is_empty(), "{}: a failure says what it is: {failure:?}", self.who);
                 let class = failure.class();
                 assert!(!class.starts_with("Unauthenticated") && !class.starts_with("Internal"), "{failure:?}");
-                assert!(!self.always_cut || class == "Aborted STREAM_TRUNCATED", "{}: {class}", self.who);
                 (self.who, Some(failure))
             }
         }
@@ -138,7 +135,7 @@ async fn aimock(folder: &TempDir) -> Option<ForeignServer> {
     let stories = (0..STORIES).flat_map(|number| {
         let response = json!({ "content": story(number) });
         [
-            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 2, "chunkSize": 4 }),
+            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 8, "chunkSize": 4 }),
             json!({ "match": { "userMessage": format!("story {number}.") }, "response": response, "chunkSize": 16 }),
         ]
     });
@@ -231,7 +228,6 @@ impl fmt::Display for Counts {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_providers_that_fail_in_every_fifth_answer_each_answer_is_whole_or_a_status() {
-    let chats: usize = soak::times(300, 1_000);
     let mut stage = Stage::start().await;
     let (Some(aimock), Some(llmock)) = (aimock(&stage.folder).await, llmock().await) else { return };
     let own = FakeProvider::start().await.expect("a provider");
@@ -255,15 +251,15 @@ async fn of_providers_that_fail_in_every_fifth_answer_each_answer_is_whole_or_a_
     };
     let start = Instant::now();
     let mut counts = Counts::default();
-    let mut outcomes = stream::iter((0..chats).map(|number| case(number).run())).buffer_unordered(AT_ONCE);
+    let mut outcomes = stream::iter((0..CHATS).map(|number| case(number).run())).buffer_unordered(AT_ONCE);
     while let Some((who, failure)) = outcomes.next().await {
         let class = failure.map_or_else(|| "whole".to_owned(), |failure| failure.class());
         *counts.0.entry(who).or_default().entry(class).or_default() += 1;
     }
 
-    println!("{chats} chats in {:?}: {counts}", start.elapsed());
+    println!("{CHATS} chats in {:?}: {counts}", start.elapsed());
     let (whole, cut) = (counts.of("whole"), counts.of("Aborted STREAM_TRUNCATED"));
-    assert!(whole > chats / 2 && cut > 0, "most are whole, and some were cut: {counts}");
+    assert!(whole > CHATS / 2 && cut > 0, "most are whole, and some were cut: {counts}");
 }
 
 fn aimock_case(client: ChatServiceClient<Channel>, number: usize, streamed: bool) -> Case {

@@ -32,7 +32,7 @@ const TOLD_MAX: Duration = Duration::from_secs(2);
 const LATENESS_MAX: Duration = Duration::from_millis(700);
 
 const ROUNDS: usize = 100;
-const ROUNDS_AT_ONCE: usize = 5;
+const ROUNDS_AT_ONCE: usize = 10;
 
 /// How many chat at once in a round.
 const PLACES: usize = 2;
@@ -106,6 +106,7 @@ impl Round {
         let change = self.prepare(stage).await;
         let chatting = Chatting::start(&stage.chat, &self.caller, PLACES);
         chatting.sees("chat with the old key", |chatted| chatted.key.as_ref() == Ok(&self.old)).await;
+        stage.keeps(&self.caller).await;
         does(&stage.door(), &self.caller.organization, change).await;
         let answered = Instant::now();
         // What must not happen has so much time to happen.
@@ -215,6 +216,7 @@ async fn an_old_key_is_not_used_past_lease_and_grace_when_the_vault_is_gone() {
         let change = round.prepare(&stage).await;
         let chatting = Chatting::start(&stage.chat, &round.caller, PLACES);
         chatting.sees("chat with the old key", |chatted| chatted.key.as_ref() == Ok(&round.old)).await;
+        stage.watches_and_keeps(&round.caller).await;
 
         stage.proxy.set(gone);
         let since = Instant::now();

@@ -50,7 +50,9 @@ fn newcomer(number: usize) -> Caller {
 async fn with_a_kept_key() -> (Stage, Chatting) {
     let stage = Stage::start().await;
     does(&stage.door(), ORGANIZATION, creation(KEY, true, &[])).await;
-    let chatting = Chatting::start(&stage.chat, &caller("regular"), PLACES);
+    let regular = caller("regular");
+    stage.watches_and_keeps(&regular).await;
+    let chatting = Chatting::start(&stage.chat, &regular, PLACES);
     chatting.sees("answer", |chatted| chatted.key.as_deref() == Ok(KEY)).await;
     (stage, chatting)
 }
