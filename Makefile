@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|cancellation|conformance|crash|detection|docs|faults|hardening|large_requests|layering|linearizable|models|mutations|openbao|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|large_requests|layering|linearizable|models|mutations|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,9 @@ conformance: ## Only what the providers' recorded traffic must come to
 faults: ## Only what comes of the faults of providers, with waits as long as they are in life
 	FAULTS_FULL=1 cargo test --locked -p system-tests --test faults -- --nocapture --test-threads 1
 
-soak: ## Only crashes, replicas, watches and rotations, each for as long as they are worth
-	SOAK=1 cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation -- --nocapture --test-threads 1
+soak: export SOAK ?= 1
+soak: ## Only what is worth hours: crashes, replicas, watches, rotations, stale keys, slow streams; minutes with SOAK=short
+	cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation --test freshness --test paced_streams -- --nocapture --test-threads 1
 
 fmt: ## Formatting
 	cargo fmt --all --check

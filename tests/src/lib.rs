@@ -9,18 +9,25 @@
 
 pub mod answer;
 pub mod certs;
+pub mod chats;
 pub mod client;
 pub mod fake_provider;
+pub mod fault_proxy;
 pub mod fixtures;
+pub mod foreign_server;
 pub mod history;
 pub mod mutation;
 pub mod openbao;
+pub mod paced;
 pub mod postgres;
 mod process;
 pub mod replicas;
+pub mod resident;
 pub mod secured;
 pub mod soak;
 pub mod stage;
+pub mod vault_front;
+pub mod vault_stage;
 pub mod watcher;
 
 use std::{ffi::OsString, path::Path};

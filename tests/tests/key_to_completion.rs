@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use proto::types::{Provider, Source};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use proto::{
+    chat::chat_service_client::ChatServiceClient,
+    types::{Provider, Source},
+};
 use system_tests::{
     Links, Setup, System,
     answer::{Answer, ask},
@@ -254,10 +258,12 @@ async fn the_callers_deadline_ends_the_call_with_a_reason() {
     system.add_key(Provider::Anthropic, "sk-ant-default", Links { default: true, profiles: &[] }).await;
     system.provider.always_answers(Said::stream("").ending(End::SilenceBeforeHeaders));
     let mut request = tonic::Request::new(ask("claude-sonnet-4-5", None, "Hi"));
-    // The header alone: this client's own timer would race the answer on a busy machine.
     request.metadata_mut().insert("grpc-timeout", "1S".parse().expect("a header"));
+    // tonic's channel has a timer of its own, which would race the answer on a busy machine.
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let mut chat = ChatServiceClient::with_origin(client, system.gateway.url().parse().expect("a URL"));
 
-    let answer = Answer::read(system.chat.stream_chat(request).await).await;
+    let answer = Answer::read(chat.stream_chat(request).await).await;
 
     assert_eq!(answer.failed().class(), "DeadlineExceeded TOTAL_TIMEOUT");
 }
