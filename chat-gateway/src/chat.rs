@@ -69,7 +69,7 @@ pub(crate) struct Chats {
     uses: Arc<Uses>,
     attempts: Attempts,
     room: Arc<Semaphore>,
-    chats_max: usize,
+    room_max: usize,
 }
 
 impl Chats {
@@ -84,9 +84,9 @@ impl Chats {
         uses: Arc<Uses>,
         limits: &ChatLimits,
     ) -> anyhow::Result<Self> {
-        let chats_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
-        let room = Arc::new(Semaphore::new(chats_max));
-        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, chats_max })
+        let room_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(room_max));
+        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, room_max })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -98,7 +98,7 @@ impl Chats {
     #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model, keyvault.cache = field::Empty))]
     pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
         let room = Arc::clone(&self.room).try_acquire_owned();
-        let room = room.map_err(|_| Error::Overloaded { limit: self.chats_max })?;
+        let room = room.map_err(|_| Error::Overloaded { limit: self.room_max })?;
         let Ask { organization, profile, model, fallback_models, drains: _, chat } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
         let plan = Plan::new(&model, &fallback_models, chat)?;

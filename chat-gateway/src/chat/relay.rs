@@ -91,7 +91,7 @@ impl Relay {
             return read.await;
         }
         // A task goes on when nobody waits for it.
-        tokio::spawn(read.in_current_span()).await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()))
+        spawn(read).await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()))
     }
 
     fn drain(&self, ask: &Ask) -> Option<OwnedSemaphorePermit> {
@@ -125,7 +125,7 @@ impl Relay {
                 }
             }
         };
-        let reader = tokio::spawn(read.in_current_span());
+        let reader = spawn(read);
         match beginning.await {
             Ok(begun) => begun.map(|started| {
                 let events = futures_util::stream::poll_fn(move |cx| events.poll_recv(cx));
@@ -138,6 +138,14 @@ impl Relay {
             },
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody waits for a task at shutdown: what is drained for nobody ends with the process, which the vault is told of as a gap"
+)]
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::spawn(task.in_current_span())
 }
 
 /// The events of an answer, which ends with its time although nobody reads it: a caller that
@@ -160,7 +168,7 @@ impl Bounded {
         let (attempt, deadline) = (answer.attempt.clone(), answer.deadline);
         let reading = Arc::new(Mutex::new(Reading::Goes(Box::pin(answer.events()))));
         let cut = Arc::clone(&reading);
-        let cutter = tokio::spawn(async move {
+        let cutter = spawn(async move {
             sleep_until(deadline).await;
             let mut reading = lock(&cut);
             if matches!(*reading, Reading::Goes(_)) {

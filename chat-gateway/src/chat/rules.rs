@@ -58,7 +58,9 @@ impl Rule {
             |again, falls_back, forgets_key, counts_against| Self { again, falls_back, forgets_key, counts_against };
         match class {
             //                                      again  falls back  forgets key  counts against
-            Class::InvalidRequest | Class::ContextLength => rule(Never, false, false, None),
+            Class::InvalidRequest | Class::ContextLength | Class::Silent | Class::Deadline => {
+                rule(Never, false, false, None)
+            }
             Class::Key => rule(WithKeyOfNow, true, true, Some(Key)),
             Class::Permission => rule(Never, true, true, None),
             Class::Quota => rule(Never, true, false, Some(Key)),
@@ -69,7 +71,6 @@ impl Rule {
             }
             // It may still be at work, and bill: the same again is the most expensive answer.
             Class::Slow => rule(Never, true, false, Some(Provider)),
-            Class::Silent | Class::Deadline => rule(Never, false, false, None),
         }
     }
 }

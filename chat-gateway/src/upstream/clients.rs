@@ -132,12 +132,12 @@ mod tests {
         service_runtime::tls::install_crypto_provider();
         let make: Arc<Make> = Arc::new(|| reqwest::Client::builder().build());
         let clients = Clients::new(&make).unwrap();
-        let made = || clients.clients.read().unwrap().len();
+        let count = || clients.clients.read().unwrap().len();
 
         let mut leases: Vec<_> = (0..CALLS_MAX).map(|_| clients.lease().unwrap()).collect();
-        assert_eq!(made(), 1);
+        assert_eq!(count(), 1);
         let beyond = clients.lease().unwrap();
-        assert_eq!(made(), 2);
+        assert_eq!(count(), 2);
         assert!(Arc::ptr_eq(&beyond.0, &clients.clients.read().unwrap()[1]));
 
         leases.pop();
