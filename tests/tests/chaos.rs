@@ -135,7 +135,7 @@ async fn aimock(folder: &TempDir) -> Option<ForeignServer> {
     let stories = (0..STORIES).flat_map(|number| {
         let response = json!({ "content": story(number) });
         [
-            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 8, "chunkSize": 4 }),
+            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 8, "latency": 5, "chunkSize": 4 }),
             json!({ "match": { "userMessage": format!("story {number}.") }, "response": response, "chunkSize": 16 }),
         ]
     });
@@ -237,7 +237,7 @@ async fn of_providers_that_fail_in_every_fifth_answer_each_answer_is_whole_or_a_
     let with_own = stage.gateway(&own.url()).await;
 
     let case = |number: usize| {
-        let streamed = number % 2 == 0;
+        let streamed = number.is_multiple_of(2);
         match number % 10 {
             0..4 => aimock_case(with_aimock.clone(), number / 10 * 4 + number % 10, streamed),
             4..7 => llmock_case(with_llmock.clone(), number, streamed),
@@ -269,7 +269,7 @@ fn aimock_case(client: ChatServiceClient<Channel>, number: usize, streamed: bool
     let chosen = if always_cut { chosen.max(1) } else { chosen };
     let model = ["claude-sonnet-4-5", "gpt-4o", "gemini-2.5-flash"][number % 3];
     let mut request = ask(model, None, &format!("{wish} {chosen}."));
-    if model == "gpt-4o" && number % 2 == 0 {
+    if model == "gpt-4o" && number.is_multiple_of(2) {
         request.set_openai_api(OpenAiApi::Responses);
     }
     Case { who: "aimock", client, request, text: story(chosen), always_cut, streamed }
@@ -278,7 +278,7 @@ fn aimock_case(client: ChatServiceClient<Channel>, number: usize, streamed: bool
 fn llmock_case(client: ChatServiceClient<Channel>, number: usize, streamed: bool) -> Case {
     let said = format!("Say this again, number {number}, and nothing else.");
     let mut request = ask("gpt-4o", None, &said);
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         request.set_openai_api(OpenAiApi::Responses);
     }
     Case { who: "llmock", client, request, text: format!("Hello! You said: {said}"), always_cut: false, streamed }
