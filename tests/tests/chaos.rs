@@ -135,7 +135,7 @@ async fn aimock(folder: &TempDir) -> Option<ForeignServer> {
     let stories = (0..STORIES).flat_map(|number| {
         let response = json!({ "content": story(number) });
         [
-            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 8, "chunkSize": 4 }),
+            json!({ "match": { "userMessage": format!("cut {number}.") }, "response": response, "truncateAfterChunks": 8, "latency": 5, "chunkSize": 4 }),
             json!({ "match": { "userMessage": format!("story {number}.") }, "response": response, "chunkSize": 16 }),
         ]
     });

@@ -51,7 +51,7 @@ impl Size {
     fn of_this_run() -> Self {
         soak::span(
             Self { time: Duration::from_secs(20), growth_max: 40.0 * 1024.0, pieces: 40 },
-            Self { time: Duration::from_mins(5), growth_max: 1024.0, pieces: 200 },
+            Self { time: Duration::from_mins(5), growth_max: 256.0, pieces: 200 },
             Self { time: Duration::from_hours(1), growth_max: 64.0, pieces: 600 },
         )
     }
