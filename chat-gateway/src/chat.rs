@@ -103,7 +103,7 @@ impl Chats {
         let deadline = self.upstream.deadline(callers_deadline);
         let plan = Plan::new(&model, &fallback_models, chat)?;
         let (organization, profile) = (&organization, profile.as_ref());
-        let mut trial = Trial { chats: self, organization, profile, deadline, attempts: 0 };
+        let mut trial = Trial { chats: self, organization, profile, deadline, attempts: 0, vault_is_away: false };
         let (exchange, attempt) = trial.run(plan).await?;
         Ok(Answer { exchange, attempt, deadline, _room: room })
     }

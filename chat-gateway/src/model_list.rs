@@ -23,7 +23,7 @@ use crate::{
     keys::Keys,
     message::{KeyMaterial, Label, Provider, Source},
     provider::ListedModel,
-    upstream::{Fault, Upstream},
+    upstream::{Class, Fault, Upstream},
     vault_client::{KeyError, ResolvedKey},
 };
 use cache::{Cache, Kept};
@@ -110,11 +110,23 @@ impl ModelLists {
     }
 
     async fn of_provider(&self, ask: &Ask, provider: Provider, deadline: Instant) -> ModelList {
-        let key = match self.keys.get(&ask.organization, ask.profile.as_ref(), provider, deadline).await {
+        let get = || self.keys.get(&ask.organization, ask.profile.as_ref(), provider, deadline);
+        let mut key = match get().await {
             Ok(key) => key,
             Err(error) => return ModelList { provider, key: None, models: Err(error.into()) },
         };
-        let models = self.of_key(provider, &key, deadline).await.map_err(|fault| {
+        let mut models = self.of_key(provider, &key, deadline).await;
+        // It may be another one by now.
+        if models.as_ref().is_err_and(|fault| matches!(fault.class(), Class::Key | Class::Permission)) {
+            self.keys.forget(&key);
+            if let Ok(of_now) = get().await
+                && (of_now.api_key_id != key.api_key_id || of_now.version != key.version)
+            {
+                models = self.of_key(provider, &of_now, deadline).await;
+                key = of_now;
+            }
+        }
+        let models = models.map_err(|fault| {
             let attempt = Attempt {
                 provider,
                 model: String::new(),

@@ -185,7 +185,7 @@ impl Upstream {
             return Err(failed(Fault::Malformed("an encoding that was not asked for")));
         }
         if !is_stream {
-            let fault = refusal(provider, response, key).await;
+            let fault = refusal(provider, response, key, deadline).await;
             call.comes_to(fault.outcome());
             return Err(failed(fault));
         }
@@ -380,10 +380,10 @@ impl Exchange {
 }
 
 /// Reads an answer that is not a stream, and says what it means.
-async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &KeyMaterial) -> Fault {
+async fn refusal(provider: &dyn Provider, response: reqwest::Response, key: &KeyMaterial, deadline: Instant) -> Fault {
     let status = response.status();
     let headers = response.headers().clone();
-    let (body, _) = body(response, ERROR_BODY_BYTES_MAX, Instant::now() + ERROR_BODY_MAX).await;
+    let (body, _) = body(response, ERROR_BODY_BYTES_MAX, deadline.min(Instant::now() + ERROR_BODY_MAX)).await;
     if status.is_client_error() || status.is_server_error() || (status.is_success() && provider::is_error(&body)) {
         let rejection = provider.classify(status.as_u16(), &headers, &body);
         return Fault::Rejected { status: status.as_u16(), rejection: Scrubber::new(key).scrub(rejection) };

@@ -191,8 +191,8 @@ impl VaultClient {
             telemetry::inject(request.metadata_mut());
             async move { client.resolve_key(request).await }
         };
-        // A short limit leaves time for a second address.
-        let limits = Limits { whole: limit, address: ADDRESS_MAX.min(limit / 2) };
+        // An address that takes all of a short limit is left out the next time.
+        let limits = Limits { whole: limit, address: ADDRESS_MAX.min(limit) };
         match self.replicas.ask(limits, resolve).await {
             Ok(answer) => leased(answer.into_inner()),
             Err(Failed::Status(status)) => Err(refused(provider, &status)),

@@ -1,7 +1,7 @@
 //! Asks one model after another, each as often as [`super::rules`] say: the one owner of
 //! retries. Nothing below it sends a request twice.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tower::{
@@ -25,6 +25,7 @@ use crate::{
     message::{Label, Provider},
     upstream::{Class, Exchange, Fault},
     usage::Called,
+    vault_client::KeyError,
 };
 
 /// The wait before a model is asked again that does not say how long: doubled each time, up to
@@ -37,6 +38,9 @@ const BACKOFF_JITTER: f64 = 0.5;
 /// Whoever is asked for more tells its own caller.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 const WAIT_WITH_FALLBACK_MAX: Duration = Duration::from_secs(3);
+
+/// The longest wait for the key of another model once the vault could not give that of the first.
+const VAULT_AGAIN_MAX: Duration = Duration::from_millis(500);
 
 /// How many calls of a provider may be repeats: a fifth of all within the window, and ten a
 /// second at any rate. A provider that is ill is not asked thrice as much.
@@ -76,6 +80,7 @@ pub(super) struct Trial<'a> {
     pub(super) deadline: Instant,
     /// How many requests were sent to providers.
     pub(super) attempts: u32,
+    pub(super) vault_is_away: bool,
 }
 
 /// What goes for one model only.
@@ -105,7 +110,8 @@ impl Trial<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let next = if error.is_for_the_next_model() { further.next()? } else { None };
+            let goes_on = error.is_for_the_next_model() && Instant::now() < self.deadline;
+            let next = if goes_on { further.next()? } else { None };
             let so_far = match failed.take() {
                 None => error,
                 Some(first) => first.and(target.model, error),
@@ -122,9 +128,15 @@ impl Trial<'_> {
         let provider = target.provider;
         let backoff = self.chats.attempts.backoffs.clone().make_backoff();
         let mut turn = Turn { backoff, tries: 0, has_key_of_now: false, has_next };
+        let mut failed = None;
         self.chats.attempts.budget(provider).deposit();
         loop {
-            let held = self.chats.keys.get(self.organization, self.profile, provider, self.deadline).await?;
+            let held = match (self.key(provider).await, failed) {
+                (Ok(held), _) => held,
+                // What the provider said tells more than that the vault is away since.
+                (Err(_), Some((attempt, fault))) => return Err(Error::Upstream { attempt, fault }),
+                (Err(error), None) => return Err(error.into()),
+            };
             Span::current().record("keyvault.cache", held.found.name());
             turn.tries += 1;
             let (attempt, fault) = match self.attempt(target, &held).await {
@@ -154,7 +166,18 @@ impl Trial<'_> {
                 "a provider is asked again"
             );
             sleep_until(again).await;
+            failed = Some((attempt, fault));
         }
+    }
+
+    /// The key of the chat at a provider. A vault that was away a moment ago is not waited for
+    /// as long again: keys of other providers may be kept.
+    async fn key(&mut self, provider: Provider) -> Result<Held, Arc<KeyError>> {
+        let soon = Instant::now() + VAULT_AGAIN_MAX;
+        let until = if self.vault_is_away { self.deadline.min(soon) } else { self.deadline };
+        let key = self.chats.keys.get(self.organization, self.profile, provider, until).await;
+        self.vault_is_away = key.as_ref().is_err_and(|error| error.vault_could_not_answer());
+        key
     }
 
     /// When to ask the same model again. `None` if that is of no use, or too much.
@@ -166,8 +189,10 @@ impl Trial<'_> {
         let wait_max = if turn.has_next { WAIT_WITH_FALLBACK_MAX } else { WAIT_MAX };
         let again = match fault.retry_after() {
             Some(wait) if wait > wait_max => return None,
-            // Nobody comes early, and not all at once.
-            Some(wait) => Instant::now() + wait + (wait / 10).min(BACKOFF_MIN).mul_f64(fastrand::f64()),
+            // Nobody comes early, not all at once, and not at once either.
+            Some(wait) => {
+                Instant::now() + wait.max(BACKOFF_MIN) + BACKOFF_MIN.mul_f64(BACKOFF_JITTER * fastrand::f64())
+            }
             None => turn.backoff.next_backoff().deadline(),
         };
         // What is not sent takes nothing of the budget.
@@ -211,6 +236,11 @@ impl Trial<'_> {
                 permits.judge(None);
                 exchange.request_id().clone_into(&mut attempt.request_id);
                 Ok((exchange, attempt))
+            }
+            Err((Fault::KeyNotSendable, _)) => {
+                self.attempts -= 1;
+                attempt.count = self.attempts;
+                Err((attempt, Fault::KeyNotSendable))
             }
             Err((fault, request_id)) => {
                 permits.judge(Some(fault.class()));

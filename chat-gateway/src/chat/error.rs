@@ -96,8 +96,8 @@ impl Error {
     /// time is over.
     pub(super) fn is_for_the_next_model(&self) -> bool {
         match self {
-            Self::Upstream { fault, .. } => Rule::of(fault.class()).falls_back,
-            Self::Key(error) => !matches!(error.as_ref(), KeyError::Deadline),
+            Self::Upstream { fault, .. } => Rule::for_fault(fault).falls_back,
+            Self::Key(_) => true,
             _ => false,
         }
     }

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -106,7 +107,7 @@ impl Relay {
         drain: OwnedSemaphorePermit,
     ) -> Result<(Started, Events), Error> {
         let (begun, beginning) = oneshot::channel();
-        let (relayed, mut events) = mpsc::channel(WAITING_MAX);
+        let (relayed, events) = mpsc::channel(WAITING_MAX);
         let chats = Arc::clone(&self.chats);
         let read = async move {
             let _drain = drain;
@@ -117,7 +118,7 @@ impl Relay {
             drop(sent);
             let until = answer.deadline;
             // Whether anybody still reads does not matter here or below.
-            let _ = begun.send(Ok(answer.started()));
+            let _ = begun.send(Ok((answer.started(), answer.attempt.clone())));
             let mut answer = std::pin::pin!(answer.events());
             while let Some(event) = answer.next().await {
                 if timeout_at(until, relayed.send(event)).await.is_err() {
@@ -127,10 +128,9 @@ impl Relay {
         };
         let reader = spawn(read);
         match beginning.await {
-            Ok(begun) => begun.map(|started| {
-                let events = futures_util::stream::poll_fn(move |cx| events.poll_recv(cx));
-                (started, Box::pin(events) as Events)
-            }),
+            Ok(begun) => {
+                begun.map(|(started, attempt)| (started, Box::pin(Drained { events, cut: Some(attempt) }) as Events))
+            }
             // It ended without a word: it panicked.
             Err(_) => match reader.await {
                 Ok(()) => Err(Error::Ended),
@@ -147,6 +147,36 @@ impl Relay {
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task.in_current_span())
 }
+
+/// The events of an answer that a task of its own reads. If that stops before the end, because
+/// the time is over, so does this: not as if it were whole.
+struct Drained {
+    events: mpsc::Receiver<Result<Event, Error>>,
+    /// For the error of an answer that was cut. `None` once its end was relayed.
+    cut: Option<Box<Attempt>>,
+}
+
+impl Stream for Drained {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = std::task::ready!(this.events.poll_recv(cx));
+        if matches!(next, Some(Ok(Event::Finished(_)) | Err(_))) {
+            this.cut = None;
+        }
+        let cut = || this.cut.take().map(|attempt| Err(timed_out(attempt)));
+        Poll::Ready(next.or_else(cut))
+    }
+}
+
+fn timed_out(attempt: Box<Attempt>) -> Error {
+    Error::Truncated { attempt, fault: Fault::TotalTimeout, usage: None }
+}
+
+/// How long after its end a stream is cut that nobody reads. One that is read ends by itself
+/// before, and says what was used.
+const CUT_AFTER: Duration = Duration::from_secs(1);
 
 /// The events of an answer, which ends with its time although nobody reads it: a caller that
 /// has shut its window does not hold a provider's connection for ever.
@@ -169,7 +199,7 @@ impl Bounded {
         let reading = Arc::new(Mutex::new(Reading::Goes(Box::pin(answer.events()))));
         let cut = Arc::clone(&reading);
         let cutter = spawn(async move {
-            sleep_until(deadline).await;
+            sleep_until(deadline + CUT_AFTER).await;
             let mut reading = lock(&cut);
             if matches!(*reading, Reading::Goes(_)) {
                 *reading = Reading::Cut;
@@ -189,8 +219,7 @@ impl Stream for Bounded {
             Reading::Goes(events) => std::task::ready!(events.as_mut().poll_next(cx)),
             Reading::Cut => {
                 *reading = Reading::Over;
-                let attempt = this.attempt.clone();
-                return Poll::Ready(Some(Err(Error::Truncated { attempt, fault: Fault::TotalTimeout, usage: None })));
+                return Poll::Ready(Some(Err(timed_out(this.attempt.clone()))));
             }
             Reading::Over => None,
         };

@@ -42,6 +42,11 @@ impl Rule {
     /// the same may be sent again goes before.
     pub(super) fn for_fault(fault: &Fault) -> Self {
         let rule = Self::of(fault.class());
+        // Nothing was sent: it shows nothing about the key, and a provider is waited for.
+        if let Fault::CircuitOpen { of_provider, .. } = fault {
+            let again = if *of_provider { Again::Later } else { Again::Never };
+            return Self { again, falls_back: true, forgets_key: false, counts_against: None };
+        }
         let said = if let Fault::Rejected { rejection, .. } = fault { rejection.should_retry } else { None };
         match (said, rule.again) {
             (Some(false), Again::Later) => Self { again: Again::Never, ..rule },
@@ -63,9 +68,10 @@ impl Rule {
             }
             Class::Key => rule(WithKeyOfNow, true, true, Some(Key)),
             Class::Permission => rule(Never, true, true, None),
-            Class::Quota => rule(Never, true, false, Some(Key)),
             Class::RateLimited => rule(Later, true, false, None),
-            Class::ModelNotFound => rule(Never, true, false, None),
+            // A quota may be that of one model or of all: few say which. What cannot be read was
+            // billed, and would be the same again.
+            Class::Quota | Class::ModelNotFound | Class::Unreadable => rule(Never, true, false, None),
             Class::Overloaded | Class::Internal | Class::Timeout | Class::Unreachable => {
                 rule(Later, true, false, Some(Provider))
             }

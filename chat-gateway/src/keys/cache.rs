@@ -110,13 +110,14 @@ impl Cache {
         self.table().kept.pop(of);
     }
 
-    /// Drops this key wherever it is kept.
+    /// Drops this key wherever it is kept. That is no change at the vault: what is being asked
+    /// of it meanwhile is as good as before.
     pub(super) fn forget(&self, refused: &ResolvedKey) {
-        self.table().drop_where(|_, key| {
-            key.api_key_id == refused.api_key_id
-                && key.version == refused.version
+        self.table().kept.retain(|_, kept| {
+            kept.key.api_key_id != refused.api_key_id
+                || kept.key.version != refused.version
                 // The environment's keys have no id.
-                && key.material.expose() == refused.material.expose()
+                || kept.key.material.expose() != refused.material.expose()
         });
     }
 

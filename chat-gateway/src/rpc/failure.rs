@@ -192,7 +192,7 @@ fn class(fault: &Fault) -> (Code, Reason) {
         Class::RateLimited => (Code::ResourceExhausted, Reason::ProviderRateLimited),
         Class::ModelNotFound => (Code::NotFound, Reason::ModelNotFound),
         Class::Overloaded => (Code::Unavailable, Reason::ProviderOverloaded),
-        Class::Internal => (Code::Unavailable, Reason::ProviderInternal),
+        Class::Internal | Class::Unreadable => (Code::Unavailable, Reason::ProviderInternal),
         Class::Timeout => (Code::Unavailable, Reason::ProviderTimeout),
         Class::Unreachable => (Code::Unavailable, Reason::ProviderUnreachable),
         Class::Slow => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
@@ -238,12 +238,6 @@ fn text(attempt: &Attempt, fault: &Fault) -> String {
         Fault::KeyNotSendable => format!("{key} cannot be sent in a header. An administrator must rotate it."),
         Fault::CircuitOpen { of_provider: true, .. } => {
             format!("{provider} failed too often in a row and is not asked for a while. Try again later.")
-        }
-        Fault::CircuitOpen { class: Class::Quota, .. } => {
-            format!(
-                "The account of {} has no credit or quota left at {provider}; it is not asked for a while.",
-                lower(&key)
-            )
         }
         Fault::CircuitOpen { .. } => {
             format!(

@@ -99,11 +99,13 @@ impl Fault {
                 RejectionKind::Timeout => Class::Timeout,
             },
             Self::Unreachable(_) | Self::EndedEarly => Class::Unreachable,
-            Self::Malformed(_) | Self::NotAStream { .. } => Class::Internal,
+            Self::Malformed(_) | Self::NotAStream { .. } => Class::Unreadable,
             Self::FirstEventTimeout(_) => Class::Slow,
             Self::IdleTimeout(_) => Class::Silent,
             Self::TotalTimeout => Class::Deadline,
             Self::KeyNotSendable => Class::Key,
+            // Nothing ran out of time here: nothing was sent.
+            Self::CircuitOpen { class: Class::Slow, .. } => Class::Timeout,
             Self::CircuitOpen { class, .. } => *class,
         }
     }
@@ -129,8 +131,11 @@ pub(crate) enum Class {
     ModelNotFound,
     /// The provider is overloaded.
     Overloaded,
-    /// The provider failed, or said what cannot be read.
+    /// The provider failed.
     Internal,
+    /// It answered what cannot be read: it, or what stands before it, is not what we take it
+    /// for. The answer was made, and is billed.
+    Unreadable,
     /// The provider gave up waiting.
     Timeout,
     /// No connection, or it broke.

@@ -141,7 +141,7 @@ impl Replicas {
         call: impl Fn(KeyResolutionServiceClient<Wire>, Duration) -> F,
     ) -> Result<R, Failed> {
         let until = Instant::now() + limits.whole;
-        self.known().await.map_err(Failed::Nowhere)?;
+        timeout(limits.whole, self.known()).await.map_err(|_| Failed::Late(limits.whole))?.map_err(Failed::Nowhere)?;
         let (mut tried, mut failed) = (Vec::new(), Failed::Late(limits.whole));
         while let Some(picked) = self.pick(&tried) {
             let left = until.saturating_duration_since(Instant::now());
