@@ -196,7 +196,11 @@ enum Reading {
 impl Bounded {
     fn new(answer: Answer) -> Self {
         let (attempt, deadline) = (answer.attempt.clone(), answer.deadline);
-        let reading = Arc::new(Mutex::new(Reading::Goes(Box::pin(answer.events()))));
+        Self::of(Box::pin(answer.events()), attempt, deadline)
+    }
+
+    fn of(events: Events, attempt: Box<Attempt>, deadline: Instant) -> Self {
+        let reading = Arc::new(Mutex::new(Reading::Goes(events)));
         let cut = Arc::clone(&reading);
         let cutter = spawn(async move {
             sleep_until(deadline + CUT_AFTER).await;
@@ -241,4 +245,61 @@ impl Drop for Bounded {
 fn lock(reading: &Mutex<Reading>) -> MutexGuard<'_, Reading> {
     // One that panicked while it was read is over.
     reading.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Finish, FinishReason, Provider, Source};
+
+    fn attempt() -> Attempt {
+        Attempt {
+            provider: Provider::OpenAi,
+            model: "gpt-5".to_owned(),
+            api_key_id: String::new(),
+            source: Source::Environment,
+            request_id: String::new(),
+            count: 1,
+        }
+    }
+
+    /// What a caller reads of events that a task relayed before it stopped.
+    async fn read(relayed: Vec<Event>) -> Vec<Result<Event, Error>> {
+        let (sender, events) = mpsc::channel(WAITING_MAX);
+        for event in relayed {
+            sender.send(Ok(event)).await.expect("it is read");
+        }
+        drop(sender);
+        Drained { events, cut: Some(Box::new(attempt())) }.collect().await
+    }
+
+    fn finish() -> Finish {
+        Finish {
+            reason: FinishReason::Stop,
+            provider_reason: String::new(),
+            usage: None,
+            stop_sequence: String::new(),
+            provider_details: String::new(),
+            provider_usage: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drained_answer_that_was_cut_does_not_look_whole() {
+        let text = || Event::Text("Hello".to_owned());
+        let whole = read(vec![text(), Event::Finished(finish())]).await;
+        assert!(matches!(whole.as_slice(), [Ok(Event::Text(_)), Ok(Event::Finished(_))]));
+        let cut = read(vec![text()]).await;
+        assert!(matches!(cut.as_slice(), [Ok(_), Err(Error::Truncated { fault: Fault::TotalTimeout, .. })]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_is_cut_once_its_time_is_over() {
+        let (relayed, events) = mpsc::channel::<Result<Event, Error>>(1);
+        let events = futures_util::stream::unfold(events, |mut events| async { Some((events.recv().await?, events)) });
+        let mut bounded = Bounded::of(Box::pin(events), Box::new(attempt()), Instant::now());
+        relayed.closed().await;
+        assert!(matches!(bounded.next().await, Some(Err(Error::Truncated { .. }))));
+        assert!(bounded.next().await.is_none());
+    }
 }
