@@ -34,10 +34,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_JITTER: f64 = 0.5;
 
-/// The longest wait that a provider may ask for and get. With another model to ask it is less.
-/// Whoever is asked for more tells its own caller.
+/// The longest wait that a provider may ask for and get. It is less with another model to ask,
+/// and for a circuit that is open. Whoever is asked for more tells its own caller.
 const WAIT_MAX: Duration = Duration::from_secs(20);
-const WAIT_WITH_FALLBACK_MAX: Duration = Duration::from_secs(3);
+const SHORT_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// The longest wait for the key of another model once the vault could not give that of the first.
 const VAULT_AGAIN_MAX: Duration = Duration::from_millis(500);
@@ -128,14 +128,13 @@ impl Trial<'_> {
         let provider = target.provider;
         let backoff = self.chats.attempts.backoffs.clone().make_backoff();
         let mut turn = Turn { backoff, tries: 0, has_key_of_now: false, has_next };
-        let mut failed = None;
+        let mut said: Option<Error> = None;
         self.chats.attempts.budget(provider).deposit();
         loop {
-            let held = match (self.key(provider).await, failed) {
-                (Ok(held), _) => held,
+            let held = match self.key(provider).await {
+                Ok(held) => held,
                 // What the provider said tells more than that the vault is away since.
-                (Err(_), Some((attempt, fault))) => return Err(Error::Upstream { attempt, fault }),
-                (Err(error), None) => return Err(error.into()),
+                Err(error) => return Err(said.unwrap_or_else(|| error.into())),
             };
             Span::current().record("keyvault.cache", held.found.name());
             turn.tries += 1;
@@ -156,7 +155,12 @@ impl Trial<'_> {
                 }
                 Again::Later => self.next_try(provider, &fault, &mut turn),
             };
-            let Some(again) = again else { return Err(Error::Upstream { attempt, fault }) };
+            let Some(again) = again else {
+                let is_shut = matches!(fault, Fault::CircuitOpen { .. });
+                let error = Error::Upstream { attempt, fault };
+                // Neither does it help that it is not asked for a while.
+                return Err(if is_shut { said.unwrap_or(error) } else { error });
+            };
             warn!(
                 gen_ai.provider.name = %provider,
                 keyvault.key.id = %attempt.api_key_id,
@@ -166,7 +170,7 @@ impl Trial<'_> {
                 "a provider is asked again"
             );
             sleep_until(again).await;
-            failed = Some((attempt, fault));
+            said = Some(Error::Upstream { attempt, fault });
         }
     }
 
@@ -186,7 +190,7 @@ impl Trial<'_> {
         if turn.tries >= self.chats.attempts.tries_max || (is_shut && turn.has_next) {
             return None;
         }
-        let wait_max = if turn.has_next { WAIT_WITH_FALLBACK_MAX } else { WAIT_MAX };
+        let wait_max = if turn.has_next || is_shut { SHORT_WAIT_MAX } else { WAIT_MAX };
         let again = match fault.retry_after() {
             Some(wait) if wait > wait_max => return None,
             // Nobody comes early, not all at once, and not at once either.
@@ -281,8 +285,9 @@ impl<'a> Permits<'a> {
                 self.provider.succeeded();
                 self.key.failed(class);
             }
-            // The time was over, by the caller's will: nothing is known.
-            None if class == Some(Class::Deadline) => {}
+            // The time was over, by the caller's will, or it hung up in an orderly way: nothing is
+            // known.
+            None if matches!(class, Some(Class::Deadline | Class::Cut)) => {}
             None => {
                 self.provider.succeeded();
                 if class.is_none() {

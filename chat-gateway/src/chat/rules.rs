@@ -68,7 +68,8 @@ impl Rule {
             }
             Class::Key => rule(WithKeyOfNow, true, true, Some(Key)),
             Class::Permission => rule(Never, true, true, None),
-            Class::RateLimited => rule(Later, true, false, None),
+            // Who limits or hangs up is there.
+            Class::RateLimited | Class::Cut => rule(Later, true, false, None),
             // A quota may be that of one model or of all: few say which. What cannot be read was
             // billed, and would be the same again.
             Class::Quota | Class::ModelNotFound | Class::Unreadable => rule(Never, true, false, None),

@@ -194,7 +194,7 @@ fn class(fault: &Fault) -> (Code, Reason) {
         Class::Overloaded => (Code::Unavailable, Reason::ProviderOverloaded),
         Class::Internal | Class::Unreadable => (Code::Unavailable, Reason::ProviderInternal),
         Class::Timeout => (Code::Unavailable, Reason::ProviderTimeout),
-        Class::Unreachable => (Code::Unavailable, Reason::ProviderUnreachable),
+        Class::Unreachable | Class::Cut => (Code::Unavailable, Reason::ProviderUnreachable),
         Class::Slow => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
         Class::Silent => (Code::DeadlineExceeded, Reason::IdleTimeout),
         Class::Deadline => (Code::DeadlineExceeded, Reason::TotalTimeout),

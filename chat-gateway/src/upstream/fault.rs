@@ -98,7 +98,8 @@ impl Fault {
                 RejectionKind::Internal => Class::Internal,
                 RejectionKind::Timeout => Class::Timeout,
             },
-            Self::Unreachable(_) | Self::EndedEarly => Class::Unreachable,
+            Self::Unreachable(_) => Class::Unreachable,
+            Self::EndedEarly => Class::Cut,
             Self::Malformed(_) | Self::NotAStream { .. } => Class::Unreadable,
             Self::FirstEventTimeout(_) => Class::Slow,
             Self::IdleTimeout(_) => Class::Silent,
@@ -140,6 +141,8 @@ pub(crate) enum Class {
     Timeout,
     /// No connection, or it broke.
     Unreachable,
+    /// It hung up in an orderly way, and too early.
+    Cut,
     /// No headers or no output in time.
     Slow,
     /// Silence in the middle. Only after the commit point.

@@ -32,6 +32,9 @@ use super::{
     record::{Connected, Shared, Unfinished},
 };
 
+/// Requests that it carries on a connection of HTTP/2: half of what providers do.
+const STREAMS_MAX: u32 = 50;
+
 /// How much of an endless answer is written at a time.
 const ENDLESS_WRITE_BYTES: usize = 64 * 1024;
 
@@ -62,7 +65,8 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, lin
     let of_requests = Arc::clone(&line);
     let service =
         hyper::service::service_fn(move |request| answer(request, Arc::clone(&of_requests), Arc::clone(&shared)));
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(STREAMS_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         // A connection that breaks is what many tests want.

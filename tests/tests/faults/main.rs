@@ -7,6 +7,7 @@
 
 mod breaker;
 mod bytes;
+mod crowds;
 mod failures;
 mod leaving;
 mod limits;
