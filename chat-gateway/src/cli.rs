@@ -16,7 +16,7 @@ use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry, token};
+use service_runtime::{client::Wire, failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
 use tonic::{Code, Status, transport::Endpoint};
 
 use crate::{
@@ -90,7 +90,8 @@ async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.server.check(options.listen)?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
-    crate::serve(&options, listener, stop).await?;
+    let probes = Probes::bind(options.probe_listen).await?;
+    crate::serve(&options, listener, probes, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -42,7 +42,7 @@ pub mod fuzzing;
 
 use std::sync::Arc;
 
-use service_runtime::server;
+use service_runtime::{probes::Probes, readiness::Readiness, server};
 use tokio::net::TcpListener;
 
 pub use chat::ChatLimits;
@@ -50,7 +50,7 @@ use chat::{Chats, Relay};
 pub use cli::{complete, run};
 pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ServeOptions};
 use key_check::KeyChecks;
-use keys::Keys;
+use keys::{Contact, Keys};
 pub use message::Provider;
 use model_list::ModelLists;
 use upstream::Upstream;
@@ -60,8 +60,9 @@ use vault_client::VaultClient;
 
 /// Serves until `stop` resolves, then drains.
 ///
-/// The vault need not run yet: chats fail with UNAVAILABLE until it does. After the last
-/// chat the vault is told what is left to tell, for some seconds at most.
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does, and the gateway is not
+/// ready before. After the last chat the vault is told what is left to tell, for some seconds at
+/// most. Probes are answered until the end.
 ///
 /// # Errors
 ///
@@ -70,19 +71,35 @@ use vault_client::VaultClient;
 pub async fn serve(
     options: &ServeOptions,
     listener: TcpListener,
+    probes: Probes,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
+    let readiness = Readiness::default();
+    let contact = Contact::new(&readiness);
+    tokio::select! {
+        () = probes.answer(readiness.clone()) => Ok(()),
+        served = serve_chats(options, listener, readiness, contact, stop) => served,
+    }
+}
+
+async fn serve_chats(
+    options: &ServeOptions,
+    listener: TcpListener,
+    readiness: Readiness,
+    contact: Contact,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let identities = options.server.identities()?;
     let vault = VaultClient::new(options)?;
     let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let keys = Keys::new(vault.clone(), &options.vault.keys());
+    let keys = Keys::new(vault.clone(), contact, &options.vault.keys());
     let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats)?;
     let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
-    let served =
-        rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
+    let rpc = rpc::Rpc { chats: Relay::new(chats), models, checks: KeyChecks::new(upstream) };
+    let served = rpc::served(rpc, identities, readiness, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

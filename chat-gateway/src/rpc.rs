@@ -18,12 +18,14 @@ use proto::chat::{
 use service_runtime::{
     failure::Failure,
     fields,
+    health::Service,
     identity::{Identities, Refusal},
     in_hand::{Held, InHand, Refusals},
+    readiness::Readiness,
     server::{Arrived, Served},
     telemetry,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tonic::{
     Request, Response, Status, async_trait,
     service::{LayerExt as _, Routes},
@@ -35,6 +37,7 @@ use crate::{
     chat::{self, Relay},
     detect,
     key_check::KeyChecks,
+    keys::VAULT,
     model_list::ModelLists,
 };
 use admission::admit;
@@ -59,27 +62,32 @@ enum Error {
     Chat(#[from] chat::Error),
 }
 
+/// What the services cannot do their work without. A key is checked with its provider alone.
+const SERVICES: &[Service] = &[
+    Service { name: "archestra.chat.v1.ChatService", needs: &[VAULT] },
+    Service { name: "archestra.chat.v1.KeyCheckService", needs: &[] },
+];
+
 /// The services of a gateway, which together have up to `requests_bytes_max` in hand.
 pub(crate) fn served(
-    chats: Relay,
-    models: ModelLists,
-    checks: KeyChecks,
+    rpc: Rpc,
     identities: Identities<Role>,
+    readiness: Readiness,
     requests_bytes_max: usize,
 ) -> Served<Role> {
     let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
     let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, refusals);
-    let rpc = Arc::new(Rpc { chats, models, checks });
+    let rpc = Arc::new(rpc);
     let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
         identities,
         refuse: Arc::new(refuse),
         routes: Routes::new(in_hand.named_layer(chat)).add_service(in_hand.named_layer(key_check)),
-        services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
+        services: SERVICES,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
-        ready: watch::Sender::new(true).subscribe(),
+        readiness,
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }
@@ -91,11 +99,12 @@ fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure
     failure::refused(refusal)
 }
 
+/// What the calls are answered with.
 #[derive(Debug)]
-struct Rpc {
-    chats: Relay,
-    models: ModelLists,
-    checks: KeyChecks,
+pub(crate) struct Rpc {
+    pub(crate) chats: Relay,
+    pub(crate) models: ModelLists,
+    pub(crate) checks: KeyChecks,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;
