@@ -78,6 +78,8 @@ pub async fn serve(
     let readiness = Readiness::default();
     let contact = Contact::new(&readiness);
     tokio::select! {
+        // Before there is anything to ask about.
+        biased;
         () = probes.answer(readiness.clone()) => Ok(()),
         served = serve_chats(options, listener, readiness, contact, stop) => served,
     }

@@ -64,6 +64,8 @@ pub async fn serve(
     let readiness = Readiness::default();
     let condition = Condition::new(&readiness);
     tokio::select! {
+        // Before there is anything to ask about.
+        biased;
         () = probes.answer(readiness.clone()) => Ok(()),
         served = serve_vault(options, environment, listener, readiness, condition, stop) => served,
     }

@@ -1,6 +1,6 @@
 //! The vault: its database, its keyring, its secrets manager, its audit log.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use proto::{
     keyvault::{ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
@@ -123,7 +123,7 @@ async fn keys_that_are_open_serve_on_without_the_secrets_manager() {
     let mut bao = OpenBao::clustered().await.expect("a server");
     bao.enable_transit("root").await.expect("a key");
     let folder = tempfile::tempdir().expect("a folder");
-    let vault = start_vault(folder.path(), &with(transit(&bao, folder.path()))).await.expect("it serves");
+    let vault = start_vault(folder.path(), &with(transit(&bao).await)).await.expect("it serves");
     is_ready(&vault).await;
 
     bao.kill().await.expect("it is killed");
@@ -140,15 +140,15 @@ async fn keys_that_are_open_serve_on_without_the_secrets_manager() {
     .await;
 }
 
-fn transit(bao: &OpenBao, folder: &Path) -> Vec<String> {
-    let token = folder.join("token");
-    fs::write(&token, bao.root_token()).expect("a file");
-    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+async fn transit(bao: &OpenBao) -> Vec<String> {
+    let role = bao.approle("root", "1h").await.expect("a role");
     let mut options = vec![
         "--secrets-manager=transit".to_owned(),
         format!("--transit-address={}", bao.url()),
         "--transit-key=root".to_owned(),
-        format!("--transit-token-file={}", token.display()),
+        "--transit-auth=approle".to_owned(),
+        format!("--transit-role-id={}", role.role_id),
+        format!("--transit-secret-id-file={}", role.secret_id_file.display()),
     ];
     options.extend(bao.ca_file().map(|file| format!("--transit-ca-file={}", file.display())));
     options
