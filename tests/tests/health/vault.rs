@@ -3,12 +3,15 @@
 use std::{fs, time::Duration};
 
 use proto::{
-    keyvault::{ResolveKeyRequest, key_resolution_service_client::KeyResolutionServiceClient},
+    keyvault::{
+        ListAuditEventsRequest, ResolveKeyRequest, VerifyAuditLogRequest,
+        key_resolution_service_client::KeyResolutionServiceClient, vault_admin_service_client::VaultAdminServiceClient,
+    },
     types::Provider,
 };
 use sea_orm::Database;
 use system_tests::{
-    Links, ORGANIZATION, Postgres, Setup, Storage, System,
+    Links, ORGANIZATION, Postgres, Process, Setup, Storage, System,
     openbao::{self, OpenBao},
     postgres::Stop,
     replicas::eventually,
@@ -91,7 +94,19 @@ async fn a_database_that_takes_no_writes_is_said() {
     execute(&mut other, "ROLLBACK").await;
     is_ready(&system.vault).await;
     assert_health(&system.vault, &all(Serving)).await;
+    assert_nothing_was_recorded_but(&system.vault, &["CreateApiKey", "ResolveKey"]).await;
     resolve().await.expect("a key");
+}
+
+/// Whatever was tried to find out that records are taken again.
+async fn assert_nothing_was_recorded_but(vault: &Process, actions: &[&str]) {
+    let mut admin = VaultAdminServiceClient::connect(vault.url()).await.expect("a connection");
+    let request = ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
+    let events = admin.list_audit_events(request).await.expect("a page").into_inner().events;
+    assert!(!events.is_empty());
+    assert!(events.iter().all(|event| actions.contains(&event.action.as_str())), "{events:?}");
+    let log = admin.verify_audit_log(VerifyAuditLogRequest::default()).await.expect("an answer").into_inner();
+    assert!(log.valid && log.next_page_token.is_empty(), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
