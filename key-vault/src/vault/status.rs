@@ -115,7 +115,9 @@ impl Condition {
         match problem {
             None => self.audit.well(),
             Some(problem) => {
-                self.audit.unwell(&format!("the audit log cannot be written, so no key is released: {problem}"));
+                self.audit.unwell(&format!(
+                    "no call can be recorded, so no key is released: {problem}; see that the database takes writes"
+                ));
             }
         }
     }

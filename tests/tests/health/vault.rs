@@ -83,7 +83,7 @@ async fn a_database_that_takes_no_writes_is_said() {
     };
     execute(&mut other, "BEGIN IMMEDIATE").await;
     assert!(resolve().await.is_err(), "no key leaves without a record");
-    let body = says(&system.vault, 503, "audit: the audit log cannot be written").await;
+    let body = says(&system.vault, 503, "audit: no call can be recorded").await;
     assert!(body.contains("keyring: ok"), "{body}");
     assert_health(&system.vault, &[("", NotServing), (RESOLUTION, NotServing)]).await;
     let body = says(&system.vault, 503, "store: the database takes no writes").await;
