@@ -5,6 +5,7 @@ use std::{
     future::{Ready, ready},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -16,16 +17,21 @@ use futures_util::{
     TryFutureExt as _,
     future::{Either, MapOk},
 };
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tonic::{Status, body::Body, service::Routes, transport::Server};
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
 
 use crate::{
+    drain::{Drain, Farewell, Gate, HEALTH, Phase},
     failure::Failure,
     identity::{Identities, Refusal},
-    incoming::{Connection, Incoming},
+    incoming::{Connection, InTurn, Incoming},
     policy::{Policy, Role},
     telemetry,
     tls::ServerTlsOptions,
@@ -56,6 +62,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// are running end in peace.
 const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
 
+/// How long connections may take to close once everything on them has ended: what is said last
+/// must still be written.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// How a service listens and stops.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
@@ -76,7 +86,12 @@ pub struct ServerOptions {
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub reflection: bool,
 
-    /// How long running calls may take to end after SIGTERM, in seconds
+    /// How long new calls are taken after SIGTERM, while health says NOT_SERVING already, in
+    /// seconds: as long as whoever sends calls here needs to learn of it. Kubernetes takes a few
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub drain_delay_seconds: u64,
+
+    /// How long running calls may take to end after that, in seconds. Then they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub drain_seconds: u64,
 }
@@ -155,6 +170,10 @@ pub struct Served<R> {
     pub descriptors: &'static [u8],
     /// The failure of a request that is larger than a service reads.
     pub too_large: fn() -> Failure,
+    /// What the services know of the end.
+    pub drain: Drain,
+    /// What is said to callers at the end.
+    pub farewell: Farewell,
     /// Whether the services can do their work. Health says so; nothing is refused for it.
     pub ready: watch::Receiver<bool>,
     /// How many calls one connection may have open at once. Further ones wait at the caller.
@@ -170,12 +189,12 @@ impl<R> fmt::Debug for Served<R> {
     }
 }
 
-/// Serves until `stop` resolves, then lets running calls end within the drain time.
+/// Serves until `stop` resolves, then drains: see [`crate::drain`]. Calls that do not end in time
+/// are cut, and told so: that is what the time is for, and no failure.
 ///
 /// # Errors
 ///
-/// Fails if the server cannot run, or if calls were still running after the drain
-/// time; they are cut then.
+/// Fails if the server cannot run.
 pub async fn run<R: Role>(
     options: &ServerOptions,
     listener: TcpListener,
@@ -200,33 +219,29 @@ pub async fn run<R: Role>(
     }
     info!(%address, "listening");
 
+    let drain = served.drain;
     let identities = Arc::new(served.identities);
-    let incoming = Incoming::new(listener, identities.tls().cloned());
-    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-    let serving = Server::builder()
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(served.streams_per_connection_max)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_connection_age(CONNECTION_AGE_MAX)
-        // First, so that everything below, rejections included, has a trace.
-        .layer(RpcSpans)
-        // Inside the span, so that the refusal has its trace.
-        .layer(TooLarge { refusal: served.too_large })
-        // Who calls is known before any handler runs.
-        .layer(Authenticate { identities: Arc::clone(&identities), refuse: served.refuse })
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, async {
-            // A dropped sender means the same as a message: stop.
-            let _ = draining.await;
-        });
-    tokio::pin!(serving);
+    let incoming = InTurn::new(Incoming::new(listener, identities.tls().cloned()));
+    let gate = Gate { drain: drain.clone(), farewell: served.farewell };
+    let serve = |until: Phase, incoming: InTurn| {
+        builder(served.streams_per_connection_max)
+            // First, so that everything below, rejections included, has a trace.
+            .layer(RpcSpans)
+            // Inside the span, so that the refusal has its trace.
+            .layer(gate.clone())
+            .layer(TooLarge { refusal: served.too_large })
+            // Who calls is known before any handler runs.
+            .layer(Authenticate { identities: Arc::clone(&identities), refuse: Arc::clone(&served.refuse) })
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(incoming, drain.reached(until))
+    };
+    // When its time comes, a server tells the clients of its connections to connect anew. Those
+    // that come back here find the other one, whose gate is shut.
+    let mut serving = pin!(serve(Phase::Refusing, incoming.clone()));
+    let mut refusing = pin!(serve(Phase::Over, incoming));
 
-    tokio::pin!(stop);
-    let following = identities.follow();
-    tokio::pin!(following);
+    let mut stop = pin!(stop);
+    let mut following = pin!(identities.follow());
     loop {
         let is_ready = *ready.borrow_and_update();
         set_health(&health, services(), is_ready).await;
@@ -242,23 +257,44 @@ pub async fn run<R: Role>(
         }
     }
     set_health(&health, services(), false).await;
-    drop(drain);
-    let limit = Duration::from_secs(options.drain_seconds);
-    let drained = async {
+    let seconds = Duration::from_secs;
+    let mut closing = pin!(async {
+        let after = async {
+            drain.reached(Phase::Refusing).await;
+            refusing.as_mut().await
+        };
+        let (first, second) = tokio::join!(serving.as_mut(), after);
+        first.and(second)
+    });
+    let run_down = async {
         tokio::select! {
-            ended = &mut serving => ended,
+            () = drain.run_down(seconds(options.drain_delay_seconds), seconds(options.drain_seconds)) => {}
             // Who loses its rights meanwhile loses them.
-            () = &mut following => (&mut serving).await,
+            () = &mut following => {}
         }
     };
-    match tokio::time::timeout(limit, drained).await {
-        Ok(ended) => {
-            ended.context("the server ended")?;
-            info!("stopped");
-            Ok(())
-        }
-        Err(_) => bail!("calls were still running {} s after the stop signal; they are cut", limit.as_secs()),
+    tokio::select! {
+        ended = &mut closing => return ended.context("the server ended"),
+        () = run_down => {}
     }
+    match timeout(CLOSE_MAX, closing).await {
+        Ok(ended) => ended.context("the server ended")?,
+        Err(_) => warn!("connections whose peers do not read were left open"),
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// A server with the limits of every service.
+fn builder(streams_per_connection_max: u32) -> Server {
+    Server::builder()
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(streams_per_connection_max)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_connection_age(CONNECTION_AGE_MAX)
 }
 
 async fn set_health(health: &HealthReporter, services: impl Iterator<Item = &str>, is_ready: bool) {
@@ -379,8 +415,6 @@ struct Authenticate<R> {
 /// the method, where the call comes from, why.
 pub type Refuse = Arc<dyn Fn(&str, Option<SocketAddr>, &Refusal) -> Failure + Send + Sync>;
 
-const HEALTH: &str = "/grpc.health.v1.Health/";
-
 impl<R: Role, S> Layer<S> for Authenticate<R> {
     type Service = AuthenticateService<R, S>;
 
@@ -436,6 +470,7 @@ mod tests {
         let options = |dev, policy: Option<&str>| ServerOptions {
             dev,
             reflection: false,
+            drain_delay_seconds: 0,
             drain_seconds: 1,
             policy: policy.map(PathBuf::from),
             tls: none.clone(),
