@@ -18,7 +18,8 @@ mod whole;
 use std::sync::Arc;
 
 use clap::Args;
-use futures_util::{Stream, stream};
+use futures_util::{Stream, future::BoxFuture, stream};
+use service_runtime::drain::Drain;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -70,10 +71,12 @@ pub(crate) struct Chats {
     attempts: Attempts,
     room: Arc<Semaphore>,
     room_max: usize,
+    drain: Drain,
 }
 
 impl Chats {
-    /// Answers with `keys`, and notes in `uses` what they are used for.
+    /// Answers with `keys`, and notes in `uses` what they are used for. What is under way when
+    /// the time of `drain` is over is cut.
     ///
     /// # Errors
     ///
@@ -83,10 +86,11 @@ impl Chats {
         upstream: Arc<Upstream>,
         uses: Arc<Uses>,
         limits: &ChatLimits,
+        drain: Drain,
     ) -> anyhow::Result<Self> {
         let room_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room_max));
-        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, room_max })
+        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, room_max, drain })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -104,8 +108,13 @@ impl Chats {
         let plan = Plan::new(&model, &fallback_models, chat)?;
         let (organization, profile) = (&organization, profile.as_ref());
         let mut trial = Trial { chats: self, organization, profile, deadline, attempts: 0, vault_is_away: false };
-        let (exchange, attempt) = trial.run(plan).await?;
-        Ok(Answer { exchange, attempt, deadline, _room: room })
+        let mut cut: BoxFuture<'static, ()> = Box::pin(self.drain.cut());
+        let (exchange, attempt) = tokio::select! {
+            biased;
+            ended = trial.run(plan) => ended?,
+            () = &mut cut => return Err(Error::Stopping),
+        };
+        Ok(Answer { exchange, attempt, deadline, cut, _room: room })
     }
 }
 
@@ -114,6 +123,8 @@ pub(crate) struct Answer {
     exchange: Exchange,
     attempt: Box<Attempt>,
     deadline: Instant,
+    /// The gateway stops, and waits no longer.
+    cut: BoxFuture<'static, ()>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -160,7 +171,12 @@ impl Answer {
     }
 
     async fn next(&mut self) -> Result<Option<Event>, Error> {
-        let event = self.exchange.next().await.map_err(|fault| self.truncated(fault))?;
+        let event = tokio::select! {
+            biased;
+            event = self.exchange.next() => event,
+            () = &mut self.cut => Err(Fault::Stopping),
+        };
+        let event = event.map_err(|fault| self.truncated(fault))?;
         if let Some(Event::Finished(finish)) = &event {
             info!(
                 gen_ai.provider.name = %self.attempt.provider,

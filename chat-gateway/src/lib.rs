@@ -42,7 +42,7 @@ pub mod fuzzing;
 
 use std::sync::Arc;
 
-use service_runtime::server;
+use service_runtime::{drain::Drain, server};
 use tokio::net::TcpListener;
 
 pub use chat::ChatLimits;
@@ -65,8 +65,7 @@ use vault_client::VaultClient;
 ///
 /// # Errors
 ///
-/// Fails before the first RPC if an option cannot be used, saying what to change, and
-/// after the last one if draining exceeds the configured time.
+/// Fails before the first RPC if an option cannot be used, saying what to change.
 pub async fn serve(
     options: &ServeOptions,
     listener: TcpListener,
@@ -79,10 +78,11 @@ pub async fn serve(
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let keys = Keys::new(vault.clone(), &options.vault.keys());
-    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats)?;
+    let drain = Drain::default();
+    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats, drain.clone())?;
     let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
     let served =
-        rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
+        rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max, drain);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

@@ -16,6 +16,7 @@ use proto::chat::{
     key_check_service_server::KeyCheckServiceServer,
 };
 use service_runtime::{
+    drain::{Drain, Farewell},
     failure::Failure,
     fields,
     identity::{Identities, Refusal},
@@ -66,6 +67,7 @@ pub(crate) fn served(
     checks: KeyChecks,
     identities: Identities<Role>,
     requests_bytes_max: usize,
+    drain: Drain,
 ) -> Served<Role> {
     let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
     let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, refusals);
@@ -79,6 +81,8 @@ pub(crate) fn served(
         services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
+        drain,
+        farewell: Farewell { refused: failure::stopping, cut: failure::stopping },
         ready: watch::Sender::new(true).subscribe(),
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }

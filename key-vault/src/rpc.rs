@@ -33,6 +33,7 @@ use proto::keyvault::{
     vault_admin_service_server::VaultAdminServiceServer,
 };
 use service_runtime::{
+    drain::{Drain, Farewell},
     failure::Failure,
     fields,
     identity::{Identities, Refusal},
@@ -96,6 +97,9 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
             "archestra.keyvault.v1.UsageService",
             "archestra.keyvault.v1.VaultAdminService",
         ],
+        // Calls end before the drain time does; the server alone keeps to it.
+        drain: Drain::default(),
+        farewell: Farewell { refused: failure::stopping, cut: failure::cut_off },
         ready,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,

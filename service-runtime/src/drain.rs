@@ -85,6 +85,11 @@ impl Drain {
         self.state.borrow().end
     }
 
+    /// Whether work must end.
+    pub fn is_cutting(&self) -> bool {
+        self.state.borrow().phase >= Phase::Cutting
+    }
+
     /// Resolves once work must end.
     pub fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
         self.reached(Phase::Cutting)

@@ -110,7 +110,7 @@ impl Trial<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let goes_on = error.is_for_the_next_model() && Instant::now() < self.deadline;
+            let goes_on = error.is_for_the_next_model() && Instant::now() < self.until();
             let next = if goes_on { further.next()? } else { None };
             let so_far = match failed.take() {
                 None => error,
@@ -174,6 +174,12 @@ impl Trial<'_> {
         }
     }
 
+    /// Until when another request may be sent: a gateway that stops begins nothing that it
+    /// would cut.
+    fn until(&self) -> Instant {
+        self.chats.drain.end().map_or(self.deadline, |end| end.min(self.deadline))
+    }
+
     /// The key of the chat at a provider. A vault that was away a moment ago is not waited for
     /// as long again: keys of other providers may be kept.
     async fn key(&mut self, provider: Provider) -> Result<Held, Arc<KeyError>> {
@@ -200,7 +206,7 @@ impl Trial<'_> {
             None => turn.backoff.next_backoff().deadline(),
         };
         // What is not sent takes nothing of the budget.
-        (again < self.deadline && (is_shut || self.chats.attempts.budget(provider).withdraw())).then_some(again)
+        (again < self.until() && (is_shut || self.chats.attempts.budget(provider).withdraw())).then_some(again)
     }
 
     /// Sends one request, unless a circuit is open.
