@@ -1,0 +1,74 @@
+//! The same trace in a backend of others: Arize Phoenix has all its spans, knows which of them
+//! are of a model, and counts the tokens.
+//!
+//! With `TRACE_PICTURE=FILE` it draws the page of the trace: that is the picture of the README.
+
+use std::{collections::HashSet, path::Path};
+
+use proto::types::Provider;
+use system_tests::{Links, Setup, System, answer::ask, phoenix::Phoenix, stage::wire::Api};
+
+use super::desk::{chat_over, exporting, key};
+
+/// What Phoenix must have of a chat whose first provider fails twice: names, kinds, and whether
+/// they are errors.
+const SPANS: [(&str, &str, bool); 9] = [
+    ("archestra.chat.v1.ChatService/StreamChat", "UNKNOWN", false),
+    ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
+    ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
+    ("chat claude-sonnet-4-5", "LLM", true),
+    ("POST", "UNKNOWN", true),
+    ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
+    ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
+    ("chat gpt-4o", "LLM", false),
+    ("POST", "UNKNOWN", false),
+];
+
+const INPUT_TOKENS: i64 = 3;
+const OUTPUT_TOKENS: i64 = 48;
+
+#[tokio::test]
+async fn phoenix_has_the_whole_trace_of_a_chat() {
+    let Some(phoenix) = Phoenix::start().await else { return };
+    let mut system = System::with(exporting(Setup::default(), phoenix.collector())).await;
+    for provider in [Provider::Anthropic, Provider::Openai] {
+        system.add_key(provider, &key(provider), Links { default: true, profiles: &[] }).await;
+    }
+    system.provider.always_answers(Api::Messages.error(404));
+    system.provider.answers(Api::ChatCompletions.whole(usize::try_from(OUTPUT_TOKENS).expect("a small number")));
+    let mut request = ask(Api::Messages.model(), Some("research"), "Hi");
+    request.fallback_models = vec![Api::ChatCompletions.model().to_owned()];
+    let answer = chat_over(&mut system.chat, request, &[]).await;
+    assert!(answer.failure.is_none(), "{answer:?}");
+    let System { vault, gateway, .. } = system;
+    let (_, log) = gateway.stop().await;
+    vault.stop().await;
+
+    let trace = phoenix.trace(&trace_of_chat(&log), SPANS.len()).await;
+    let mut found: Vec<_> = trace
+        .spans
+        .iter()
+        .map(|span| (span.name.as_str(), span.span_kind.as_str(), span.status_code == "ERROR"))
+        .collect();
+    found.sort_unstable();
+    let mut expected = SPANS;
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let ids: HashSet<_> = trace.spans.iter().map(|span| &span.span_id).collect();
+    let roots: Vec<_> = trace.spans.iter().filter(|span| span.parent_id.is_none()).collect();
+    let connected = |span: &&system_tests::phoenix::Span| span.parent_id.as_ref().is_some_and(|id| ids.contains(id));
+    assert_eq!((roots.len(), roots[0].name.as_str()), (1, SPANS[0].0), "{trace:?}");
+    assert_eq!(trace.spans.iter().filter(connected).count(), SPANS.len() - 1, "{trace:?}");
+    assert_eq!((trace.token_count_prompt, trace.token_count_completion), (INPUT_TOKENS, OUTPUT_TOKENS));
+    if let Some(picture) = std::env::var_os("TRACE_PICTURE") {
+        phoenix.draw(&trace, Path::new(&picture)).await;
+    }
+}
+
+/// The trace of the only chat, as its line in the gateway's log names it.
+fn trace_of_chat(log: &str) -> String {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut chats = lines.filter(|line| line["message"] == "RPC finished" && line["rpc.method"] == SPANS[0].0);
+    let chat = chats.next().expect("the chat finished");
+    chat["trace_id"].as_str().expect("it has a trace").to_owned()
+}
