@@ -62,6 +62,7 @@ pub struct Span {
     pub span_kind: String,
     /// `OK`, `ERROR` or `UNSET`.
     pub status_code: String,
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -129,14 +130,19 @@ impl Phoenix {
         serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&text)))
     }
 
-    /// Draws the page of a trace with headless Chromium, as a file of PNG.
-    pub async fn draw(&self, trace: &Trace, picture: &Path) {
+    /// Draws the page of a trace with headless Chromium, as a file of PNG. One of its spans is
+    /// looked at.
+    pub async fn draw(&self, trace: &Trace, span: &Span, picture: &Path) {
         let mut browser = Command::new("chromium");
-        browser.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]);
-        browser.args(["--force-dark-mode", "--window-size=1600,900", "--virtual-time-budget=20000"]);
+        // Without its sandbox, since it may run as root, and only ever sees this page.
+        browser.args(["--headless", "--no-sandbox", "--no-first-run", "--hide-scrollbars", "--disable-gpu"]);
+        // A page that slides in would be drawn half way.
+        browser.args(["--force-prefers-reduced-motion", "--run-all-compositor-stages-before-draw"]);
+        browser.args(["--window-size=1600,900", "--virtual-time-budget=30000"]);
         browser.arg(format!("--user-data-dir={}", self.folder.path().join("browser").display()));
         browser.arg(format!("--screenshot={}", picture.display()));
-        browser.arg(format!("{}/projects/{}/traces/{}", self.server.url, trace.project_id, trace.trace_id));
+        let page = format!("{}/projects/{}/traces/{}", self.server.url, trace.project_id, trace.trace_id);
+        browser.arg(format!("{page}?selectedSpanNodeId={}", span.id));
         let drawn = timeout(PICTURE_MAX, browser.kill_on_drop(true).output()).await.expect("it draws in time");
         let drawn = drawn.expect("chromium is installed");
         assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use proto::{
     chat::{StreamChatRequest, chat_service_client::ChatServiceClient, stream_chat_response::Event},
+    keyvault::{ListAuditEventsRequest, SetFallbackPolicyRequest, vault_admin_service_client::VaultAdminServiceClient},
     types::Provider,
 };
 use system_tests::{
-    Links, Setup, System,
+    Links, ORGANIZATION, Setup, System,
     answer::{Answer, ask},
     collector::{Collector, Trace},
     stage::wire::Api,
@@ -19,6 +20,9 @@ pub(crate) const CALLER: &str = "b7ad6b7169203331";
 
 /// No chat of these tests takes longer.
 const CHAT_MAX: Duration = Duration::from_secs(30);
+
+/// Between two looks at something.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// All of it.
 pub(crate) struct Desk {
@@ -55,6 +59,7 @@ impl Desk {
         for api in Api::PROVIDERS {
             system.add_key(api.provider(), &key(api.provider()), Links { default: true, profiles: &[] }).await;
         }
+        is_told_of_changes(&mut system).await;
         Self { system, collector }
     }
 
@@ -111,6 +116,39 @@ impl Seen {
     pub(crate) fn trace(&self, id: &str) -> Trace {
         self.collector.trace(id)
     }
+}
+
+/// Waits until the gateway is told of changes: before that it forgets the keys that it keeps once
+/// more, when it hears of the vault for the first time.
+async fn is_told_of_changes(system: &mut System) {
+    const NOBODY: &str = "nobody";
+    let mut admin = VaultAdminServiceClient::connect(system.vault.url()).await.expect("a connection");
+    system.provider.always_answers(Api::Gemini.whole(1));
+    let mut resolutions = async |system: &mut System| {
+        let answer = chat_over(&mut system.chat, ask(Api::Gemini.model(), Some(NOBODY), "Hi"), &[]).await;
+        assert!(answer.failure.is_none(), "{answer:?}");
+        let request = ListAuditEventsRequest {
+            action: "ResolveKey".to_owned(),
+            organization_id: ORGANIZATION.to_owned(),
+            profile_id: NOBODY.to_owned(),
+            ..Default::default()
+        };
+        admin.list_audit_events(request).await.expect("a page").into_inner().events.len()
+    };
+    let before = resolutions(system).await;
+    let policy = SetFallbackPolicyRequest {
+        organization_id: ORGANIZATION.to_owned(),
+        profile_id: Some(NOBODY.to_owned()),
+        allow_environment: Some(false),
+        ..Default::default()
+    };
+    system.keys.set_fallback_policy(policy).await.expect("a policy");
+    let told = async {
+        while resolutions(system).await == before {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(CHAT_MAX, told).await.expect("the gateway is told of the change");
 }
 
 /// Chats with headers of the caller's.

@@ -54,7 +54,7 @@ async fn a_private_authority_vouches_for_a_collector_and_headers_go_along() {
     let authority = Authority::new("collectors");
     let (ca, headers) = (folder.path().join("ca.pem"), folder.path().join("headers"));
     replace(&ca, &authority.pem());
-    replace(&headers, &format!("authorization={TOKEN}\nx-tenant=acme\n"));
+    replace(&headers, &format!("authorization: {TOKEN}\nx-tenant: acme\n"));
     let more = [format!("--otlp-ca={}", ca.display()), format!("--otlp-headers-file={}", headers.display())];
     for (name, protocol) in PROTOCOLS {
         let collector = Collector::over_tls(&authority).await;

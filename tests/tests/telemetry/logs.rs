@@ -30,6 +30,11 @@ async fn every_line_of_a_request_names_its_trace() {
         ("chat-gateway", &seen.gateway_log, super::spans::STREAM_CHAT),
         ("key-vault", &seen.vault_log, super::spans::RESOLVE_KEY),
     ] {
+        for line in log.lines() {
+            for name in ["trace_id", "error.type", "keyvault.cache", "keyvault.key.id", "chatgateway.attempt.count"] {
+                assert!(line.matches(&format!("\"{name}\":")).count() < 2, "{name} is there twice: {line}");
+            }
+        }
         let lines = lines(log);
         let of_request: Vec<_> = lines.iter().filter(|line| line["trace_id"] == trace.as_str()).collect();
         let finished: Vec<_> = of_request.iter().filter(|line| line["message"] == "RPC finished").collect();

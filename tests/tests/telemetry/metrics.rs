@@ -14,11 +14,14 @@ use system_tests::{
     Links, Setup, System,
     answer::{Answer, ask},
     collector::{Collector, Metric, MetricKind},
-    fake_provider::Answer as Said,
+    fake_provider::{Answer as Said, End},
     replicas::eventually,
     stage::wire::{Api, INPUT_TOKENS, data},
 };
-use tonic::{Request, transport::Endpoint};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint},
+};
 
 use super::desk::{Desk, exporting};
 
@@ -125,7 +128,6 @@ const GATEWAY: &[Row] = &[
     counter("chatgateway.stream.truncated", &["gen_ai.provider.name", "chatgateway.cause"], &[]),
     counter("keyvault.cache", &["keyvault.cache"], &[]),
     counter("chatgateway.usage.dropped", &[], &[]),
-    gauge("service.ready", &["service.component"]),
 ];
 
 const VAULT: &[Row] = &[
@@ -144,7 +146,6 @@ const VAULT: &[Row] = &[
     histogram("keyvault.audit.batch", "", &[], &[], &[]),
     histogram("keyvault.audit.duration", "s", &[], &[], &[]),
     counter("keyvault.rotations", &["keyvault.rotation"], &[]),
-    gauge("service.ready", &["service.component"]),
 ];
 
 impl Row {
@@ -186,10 +187,11 @@ async fn metrics_hold_to_the_tables() {
     desk.system.provider.always_answers(Api::ChatCompletions.whole(5));
     desk.chat(ask("gpt-4o", Some("research"), "Hi")).await;
     let begun = Api::ChatCompletions.opening() + &Api::ChatCompletions.tokens(0..3);
-    desk.system.provider.always_answers(Said::stream(begun.clone()).ending(system_tests::fake_provider::End::Cut));
+    desk.system.provider.always_answers(Said::stream(begun.clone()).ending(End::Cut));
     desk.chat(ask("gpt-4o", Some("research"), "Hi")).await;
-    desk.system.provider.always_answers(Said::stream(begun).ending(system_tests::fake_provider::End::Silence));
+    desk.system.provider.always_answers(Said::stream(begun).ending(End::Silence));
     desk.leaves_mid_stream(ask("gpt-4o", Some("research"), "Hi")).await;
+    is_rewrapped(&admin).await;
     let seen = desk.ends().await;
     let mut problems = Vec::new();
     for (service, rows) in [("chat-gateway", GATEWAY), ("key-vault", VAULT)] {
@@ -199,15 +201,36 @@ async fn metrics_hold_to_the_tables() {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
     let chats = seen.collector.metric("chat-gateway", "chatgateway.chats").expect("checked above");
     for (finish, count) in [("complete", 2.0), ("truncated", 1.0), ("cancelled", 1.0)] {
-        let points = chats.with(&[("chatgateway.finish", finish)]);
+        let points = chats.with(&[("chatgateway.finish", finish), ("gen_ai.provider.name", "openai")]);
         let sum: f64 = points.iter().map(|point| point.value).sum();
         assert!((sum - count).abs() < 0.5, "{finish}: {points:?}");
     }
     let tokens = seen.collector.metric("chat-gateway", "gen_ai.client.token.usage").expect("checked above");
-    let input: f64 = tokens.with(&[("gen_ai.token.type", "input")]).iter().map(|point| point.value).sum();
+    let input: f64 = tokens
+        .with(&[("gen_ai.token.type", "input"), ("gen_ai.provider.name", "openai")])
+        .iter()
+        .map(|point| point.value)
+        .sum();
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
     let known = (INPUT_TOKENS * 2) as f64;
     assert!((input - known).abs() < 0.5, "of the two that are whole: {input}");
+}
+
+#[tokio::test]
+async fn components_say_whether_they_are_ready() {
+    const READY: Row = gauge("service.ready", &["service.component"]);
+    let seen = Desk::start().await.ends().await;
+    for (service, components) in
+        [("chat-gateway", &["vault"][..]), ("key-vault", &["audit", "keyring", "secrets_manager", "store"])]
+    {
+        let metric = seen.collector.metric(service, READY.name);
+        assert_eq!(READY.problems(metric.clone()), Vec::<String>::new(), "{service}");
+        let metric = metric.expect("checked above");
+        let mut named: Vec<_> = metric.points.iter().map(|point| point.text("service.component")).collect();
+        named.sort_unstable();
+        assert_eq!(named, components, "{service}");
+        assert!(metric.points.iter().all(|point| (point.value - 1.0).abs() < f64::EPSILON), "{metric:?}");
+    }
 }
 
 /// Distinct names that callers choose.
@@ -227,7 +250,8 @@ async fn names_that_callers_choose_make_few_series() {
     desk.system.provider.answers_by(|received| {
         let model = received.json()["model"].clone();
         let chunk = serde_json::json!({"id": "c", "model": model, "choices": [
-            {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]});
+            {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
         Said::stream(data(&[chunk]) + "data: [DONE]\n\n")
     });
     let chats = stream::iter(0..NAMES).map(|number| {
@@ -286,11 +310,7 @@ async fn a_replica_says_how_sealed_it_is_and_how_far_a_rotation_is() {
     system.add_key(Provider::Openai, "sk-of-nobody", Links { default: true, profiles: &[] }).await;
     let mut admin = VaultAdminServiceClient::connect(system.vault.url()).await.expect("a connection");
     admin.rotate_key_encryption_key(RotateKeyEncryptionKeyRequest::default()).await.expect("rotated");
-    eventually("the rewrap", async || {
-        let status = admin.clone().get_rewrap_status(GetRewrapStatusRequest {}).await.expect("a status").into_inner();
-        (status.remaining_count == 0).then_some(())
-    })
-    .await;
+    is_rewrapped(&admin).await;
     let started = tokio::time::Instant::now();
     let (status, _) = system.vault.stop().await;
     assert!(status.success() && started.elapsed() < Duration::from_secs(20));
@@ -305,4 +325,14 @@ async fn a_replica_says_how_sealed_it_is_and_how_far_a_rotation_is() {
     }
     let revision = collector.metric("key-vault", "keyvault.revision").expect("it is exported");
     assert!(revision.total() >= 1.0, "{revision:?}");
+}
+
+/// Waits until all records are on the key encryption key of now. By then the vault has looked
+/// after everything once.
+async fn is_rewrapped(admin: &VaultAdminServiceClient<Channel>) {
+    eventually("the rewrap", async || {
+        let status = admin.clone().get_rewrap_status(GetRewrapStatusRequest {}).await.expect("a status").into_inner();
+        (status.remaining_count == 0).then_some(())
+    })
+    .await;
 }

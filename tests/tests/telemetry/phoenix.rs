@@ -6,14 +6,20 @@
 use std::{collections::HashSet, path::Path};
 
 use proto::types::Provider;
-use system_tests::{Links, Setup, System, answer::ask, phoenix::Phoenix, stage::wire::Api};
+use system_tests::{
+    Links, Setup, System,
+    answer::ask,
+    phoenix::{Phoenix, Span},
+    stage::wire::Api,
+};
 
 use super::desk::{chat_over, exporting, key};
 
 /// What Phoenix must have of a chat whose first provider fails twice: names, kinds, and whether
 /// they are errors.
 const SPANS: [(&str, &str, bool); 9] = [
-    ("archestra.chat.v1.ChatService/StreamChat", "UNKNOWN", false),
+    // It names the model, and so it is of one for Phoenix. It has no tokens, which are counted once.
+    ("archestra.chat.v1.ChatService/StreamChat", "LLM", false),
     ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
     ("archestra.keyvault.v1.KeyResolutionService/ResolveKey", "UNKNOWN", false),
     ("chat claude-sonnet-4-5", "LLM", true),
@@ -56,12 +62,13 @@ async fn phoenix_has_the_whole_trace_of_a_chat() {
     assert_eq!(found, expected);
     let ids: HashSet<_> = trace.spans.iter().map(|span| &span.span_id).collect();
     let roots: Vec<_> = trace.spans.iter().filter(|span| span.parent_id.is_none()).collect();
-    let connected = |span: &&system_tests::phoenix::Span| span.parent_id.as_ref().is_some_and(|id| ids.contains(id));
+    let connected = |span: &&Span| span.parent_id.as_ref().is_some_and(|id| ids.contains(id));
     assert_eq!((roots.len(), roots[0].name.as_str()), (1, SPANS[0].0), "{trace:?}");
     assert_eq!(trace.spans.iter().filter(connected).count(), SPANS.len() - 1, "{trace:?}");
     assert_eq!((trace.token_count_prompt, trace.token_count_completion), (INPUT_TOKENS, OUTPUT_TOKENS));
     if let Some(picture) = std::env::var_os("TRACE_PICTURE") {
-        phoenix.draw(&trace, Path::new(&picture)).await;
+        let answered = trace.spans.iter().find(|span| span.name == "chat gpt-4o").expect("checked above");
+        phoenix.draw(&trace, answered, Path::new(&picture)).await;
     }
 }
 

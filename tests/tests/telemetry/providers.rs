@@ -110,7 +110,6 @@ impl Case {
             "gen_ai.request.stream": true,
             "gen_ai.request.max_tokens": 64,
             "gen_ai.request.temperature": 0.5,
-            "gen_ai.request.stop_sequences": ["END"],
             "server.address": "127.0.0.1",
         })
     }
@@ -146,7 +145,6 @@ async fn tokens_are_counted_alike_for_all_providers() {
         let mut request = ask(case.api.model(), None, "Hi");
         request.max_output_tokens = Some(64);
         request.temperature = Some(0.5);
-        request.stop_sequences = vec!["END".to_owned()];
         let chatted = desk.chat(request).await;
         assert_eq!(chatted.answer.text, "Hello", "{:?}", chatted.answer.failure);
         traces.push(chatted.trace);
@@ -157,8 +155,6 @@ async fn tokens_are_counted_alike_for_all_providers() {
         let trace = seen.trace(&trace);
         let name = format!("{} {}", case.operation, case.api.model());
         case.assert(trace.one(Kind::Client, &name), &tokens);
-        let attempt = trace.one(Kind::Client, "POST");
-        assert!(attempt.text("url.template").starts_with("/v1"), "{attempt:?}");
     }
 }
 

@@ -63,6 +63,9 @@ pub(crate) const ASKED: Rows = &[
     ("chatgateway.profile.id", Text),
 ];
 
+/// Of the call of a chat whose key is known, with [`KEY`].
+pub(crate) const LED: Rows = &[("gen_ai.provider.name", Text)];
+
 /// Of a chat whose key is known, on the span of the call and on that of the operation.
 pub(crate) const KEY: Rows = &[
     ("keyvault.cache", Is("hit")),
@@ -97,13 +100,8 @@ pub(crate) const ANSWERED: Rows = &[
 ];
 
 /// Of every attempt.
-pub(crate) const ATTEMPT: Rows = &[
-    ("http.request.method", Is("POST")),
-    ("server.address", Is("127.0.0.1")),
-    ("server.port", Port),
-    ("url.scheme", Is("http")),
-    ("url.template", Text),
-];
+pub(crate) const ATTEMPT: Rows =
+    &[("http.request.method", Is("POST")), ("server.address", Is("127.0.0.1")), ("server.port", Port)];
 
 /// Of an attempt that has a whole answer, with [`ATTEMPT`].
 pub(crate) const OK: Rows = &[("http.response.status_code", Int(200))];

@@ -13,7 +13,7 @@ use system_tests::{
 use super::{
     desk::{CALLER, Desk, Seen, chat_over, exporting, new_trace, sampled, with},
     spans::{
-        ANSWERED, ASKED, ASKS_VAULT, ATTEMPT, BEGAN, Expected, KEY, OK, OPERATION, RESOLUTION, RESOLVE_KEY, Rows,
+        ANSWERED, ASKED, ASKS_VAULT, ATTEMPT, BEGAN, Expected, KEY, LED, OK, OPERATION, RESOLUTION, RESOLVE_KEY, Rows,
         SERVER, STREAM_CHAT,
         Want::{Int, Is, Text},
         attempt, call, operation, problems,
@@ -25,7 +25,7 @@ const OPENAI: Rows = &[("gen_ai.provider.name", Is("openai")), ("openai.api.type
 const ANTHROPIC: Rows = &[("gen_ai.provider.name", Is("anthropic"))];
 
 const COLD: &[Expected] = &[
-    call(&[SERVER, ASKED, KEY, &[("keyvault.cache", Is("miss"))]]),
+    call(&[SERVER, ASKED, LED, KEY, &[("keyvault.cache", Is("miss"))]]),
     RESOLUTION[0],
     RESOLUTION[1],
     operation("chat gpt-4o", &[OPERATION, KEY, BEGAN, ANSWERED, OPENAI, &[("keyvault.cache", Is("miss"))]]),
@@ -33,13 +33,13 @@ const COLD: &[Expected] = &[
 ];
 
 const WARM: &[Expected] = &[
-    call(&[SERVER, ASKED, KEY]),
+    call(&[SERVER, ASKED, LED, KEY]),
     operation("chat gpt-4o", &[OPERATION, KEY, BEGAN, ANSWERED, OPENAI]),
     attempt(&[ATTEMPT, OK]),
 ];
 
 const RETRY: &[Expected] = &[
-    call(&[SERVER, ASKED, KEY, TWICE]),
+    call(&[SERVER, ASKED, LED, KEY, TWICE]),
     operation("chat gpt-4o", &[OPERATION, KEY, BEGAN, ANSWERED, OPENAI, TWICE]),
     attempt(&[ATTEMPT, &[("http.response.status_code", Int(500)), ("error.type", Text)]]).failing(),
     attempt(&[ATTEMPT, OK, &[("http.request.resend_count", Int(1))]]),
@@ -48,7 +48,7 @@ const RETRY: &[Expected] = &[
 const TWICE: Rows = &[("chatgateway.attempt.count", Int(2))];
 
 const FALLBACK: &[Expected] = &[
-    call(&[SERVER, ASKED, KEY, TWICE]),
+    call(&[SERVER, ASKED, LED, KEY, TWICE]),
     operation("chat claude-sonnet-4-5", &[OPERATION, KEY, ANTHROPIC, FAILED]).failing(),
     attempt(&[ATTEMPT, &[("http.response.status_code", Int(404)), ("error.type", Text)]]).failing(),
     operation("chat gpt-4o", &[OPERATION, KEY, BEGAN, ANSWERED, OPENAI]),
@@ -58,10 +58,13 @@ const FALLBACK: &[Expected] = &[
 const FAILED: Rows = &[("chatgateway.finish", Is("failed")), ("error.type", Text)];
 
 const CANCELLED: &[Expected] = &[
-    call(&[SERVER, ASKED, KEY, LEFT, &[("rpc.status_code", Is("CANCELLED"))]]),
+    call(&[SERVER, ASKED, LED, KEY, LEFT, GONE]),
     operation("chat gpt-4o", &[OPERATION, KEY, BEGAN, OPENAI, LEFT]),
     attempt(&[ATTEMPT, OK]),
 ];
+
+const GONE: Rows =
+    &[("rpc.status_code", Is("CANCELLED")), ("error.type", Is("_OTHER")), ("archestra.fault", Is("caller"))];
 
 const LEFT: Rows = &[("chatgateway.finish", Is("cancelled"))];
 
@@ -69,12 +72,14 @@ const CUT: &[Expected] = &[
     call(&[
         SERVER,
         ASKED,
+        LED,
         KEY,
         BROKEN,
         &[
             ("rpc.status_code", Is("ABORTED")),
             ("error.type", Is("STREAM_TRUNCATED")),
-            ("archestra.fault", Is("provider")),
+            // As that of its cause, a connection that broke.
+            ("archestra.fault", Is("operator")),
         ],
     ]),
     operation(
@@ -101,6 +106,7 @@ const UNKNOWN_MODEL: &[Expected] = &[call(&[
         ("rpc.status_code", Is("INVALID_ARGUMENT")),
         ("error.type", Is("MODEL_UNKNOWN")),
         ("archestra.fault", Is("caller")),
+        ("chatgateway.finish", Is("failed")),
     ],
 ])];
 
@@ -113,6 +119,7 @@ const NO_VAULT: &[Expected] = &[
             ("error.type", Is("VAULT_UNAVAILABLE")),
             ("archestra.fault", Is("operator")),
             ("chatgateway.detect.rule", Text),
+            ("chatgateway.finish", Is("failed")),
         ],
     ])
     .failing(),
@@ -232,13 +239,14 @@ const UNAUTHENTICATED: &[Expected] = &[call(&[
     ],
 ])];
 
+/// What it asks for is not looked at.
 const NOT_ALLOWED: &[Expected] = &[call(&[
     SERVER,
-    ASKED,
     &[
+        ("rpc.method", Is(STREAM_CHAT)),
         ("rpc.status_code", Is("PERMISSION_DENIED")),
         ("error.type", Is("CALLER_NOT_ALLOWED")),
-        ("archestra.fault", Is("caller")),
+        ("archestra.fault", Is("operator")),
     ],
 ])];
 
