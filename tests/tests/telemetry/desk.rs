@@ -79,20 +79,25 @@ impl Desk {
     /// the provider has seen it.
     pub(crate) async fn leaves_mid_stream(&mut self, request: StreamChatRequest) -> String {
         let trace = new_trace();
+        self.leaves_after(1, request, &trace).await;
+        trace
+    }
+
+    /// Chats in a trace, and leaves after so many pieces of text. Returns once the provider has
+    /// seen it.
+    pub(crate) async fn leaves_after(&mut self, texts: usize, request: StreamChatRequest, trace: &str) {
         let hung_up = self.system.provider.hung_up();
-        let request = with(request, &[("traceparent", &sampled(&trace))]);
+        let request = with(request, &[("traceparent", &sampled(trace))]);
         let reads = async {
             let mut events = self.system.chat.stream_chat(request).await.expect("an answer").into_inner();
-            while let Ok(Some(event)) = events.message().await {
-                if let Some(Event::TextDelta(_)) = event.event {
-                    return;
-                }
+            let mut left = texts;
+            while left > 0 {
+                let event = events.message().await.expect("an event").expect("the answer goes on").event;
+                left -= usize::from(matches!(event, Some(Event::TextDelta(_))));
             }
-            panic!("the answer ended");
         };
         tokio::time::timeout(CHAT_MAX, reads).await.expect("some text comes");
         self.system.provider.sees_hang_ups(hung_up + 1, CHAT_MAX).await.expect("the provider sees it");
-        trace
     }
 
     /// Lets the key of a model be kept, in a trace of its own.

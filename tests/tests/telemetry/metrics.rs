@@ -237,7 +237,7 @@ async fn components_say_whether_they_are_ready() {
 const NAMES: usize = 5_000;
 
 /// Most sets of attributes of one metric.
-const SETS_MAX: usize = 500;
+const SETS_MAX: usize = 250;
 
 /// Chats at once.
 const AT_ONCE: usize = 16;

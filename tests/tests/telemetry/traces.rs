@@ -1,5 +1,7 @@
 //! One trace of each chat, through both services, whatever becomes of it.
 
+use std::time::Duration;
+
 use proto::chat::{StreamChatRequest, chat_service_client::ChatServiceClient};
 use system_tests::{
     Setup, System,
@@ -9,6 +11,8 @@ use system_tests::{
     secured::{Secured, Service, Who},
     stage::wire::Api,
 };
+
+use tonic::{Code, transport::Endpoint};
 
 use super::{
     desk::{CALLER, Desk, Seen, chat_over, exporting, new_trace, sampled, with},
@@ -249,6 +253,74 @@ const NOT_ALLOWED: &[Expected] = &[call(&[
         ("archestra.fault", Is("operator")),
     ],
 ])];
+
+/// What a provider waits in the middle of an answer.
+const PAUSE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_span_lasts_as_long_as_what_it_stands_for() {
+    let mut desk = Desk::start().await;
+    let api = Api::ChatCompletions;
+    desk.warms(api, Some(PROFILE)).await;
+    let begun = || Said::stream(api.opening() + &api.tokens(0..1));
+    let mut traces = Vec::new();
+    for (what, answer) in [
+        ("is whole", begun().and_after(PAUSE, api.tokens(1..2) + &api.closing(2))),
+        ("is cut", begun().and_after(PAUSE, api.tokens(1..2)).ending(End::Cut)),
+        ("has not begun", api.whole(2).thinking(PAUSE)),
+    ] {
+        desk.system.provider.always_answers(answer);
+        traces.push((what, desk.chat(says(api)).await.trace));
+    }
+    desk.system.provider.always_answers(begun().and_after(PAUSE, api.tokens(1..2)).ending(End::Silence));
+    let (trace, texts) = (new_trace(), 2);
+    desk.leaves_after(texts, says(api), &trace).await;
+    traces.push(("nobody waits for", trace));
+    let seen = desk.ends().await;
+    let mut problems = Vec::new();
+    for (what, trace) in traces {
+        for span in seen.trace(&trace).spans() {
+            let lasts = Duration::from_nanos(span.ended - span.began);
+            // The clocks of three tell it: a little less is as good.
+            if lasts < PAUSE - PAUSE / 10 {
+                problems.push(format!("{} of an answer that {what}: {lasts:?}", span.name));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "spans that are too short:\n{}", problems.join("\n"));
+}
+
+/// What is asked for is not there, under a name that anybody can make up.
+const NOT_SERVED: &[Expected] = &[Expected {
+    name: "_OTHER",
+    ..call(&[
+        SERVER,
+        &[
+            ("rpc.method", Is("_OTHER")),
+            ("rpc.method_original", Is("archestra.chat.v1.ChatService/Unserved")),
+            ("rpc.status_code", Is("UNIMPLEMENTED")),
+            ("error.type", Is("_OTHER")),
+            ("archestra.fault", Is("caller")),
+        ],
+    ])
+    .failing()
+}];
+
+#[tokio::test]
+async fn a_method_that_is_not_served_names_no_span() {
+    let desk = Desk::start().await;
+    let trace = new_trace();
+    let channel = Endpoint::from_shared(desk.system.gateway.url()).expect("a URL").connect().await.expect("it serves");
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("it serves");
+    let path = http::uri::PathAndQuery::from_static("/archestra.chat.v1.ChatService/Unserved");
+    let codec = tonic_prost::ProstCodec::<StreamChatRequest, StreamChatRequest>::default();
+    let request = with(StreamChatRequest::default(), &[("traceparent", &sampled(&trace))]);
+    let answer = client.unary(request, path, codec).await;
+    assert_eq!(answer.expect_err("nobody serves it").code(), Code::Unimplemented);
+    let played = [Played { name: "a method that is not served", trace, expected: NOT_SERVED }];
+    assert_traces(&desk.ends().await, &played);
+}
 
 const PROFILE: &str = "research";
 
