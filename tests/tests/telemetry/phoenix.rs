@@ -3,14 +3,15 @@
 //!
 //! With `TRACE_PICTURE=FILE` it draws the page of the trace: that is the picture of the README.
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, path::Path, time::Duration};
 
 use proto::types::Provider;
 use system_tests::{
     Links, Setup, System,
     answer::ask,
-    phoenix::{Phoenix, Span},
-    stage::wire::Api,
+    fake_provider::Answer as Said,
+    phoenix::{Phoenix, Span, Trace},
+    stage::wire::{Api, INPUT_TOKENS},
 };
 
 use super::desk::{chat_over, exporting, key};
@@ -30,8 +31,18 @@ const SPANS: [(&str, &str, bool); 9] = [
     ("POST", "UNKNOWN", false),
 ];
 
-const INPUT_TOKENS: i64 = 3;
-const OUTPUT_TOKENS: i64 = 48;
+const OUTPUT_TOKENS: usize = 48;
+
+/// How long a provider thinks before it answers, and before each of its tokens.
+const THOUGHT: Duration = Duration::from_millis(80);
+const PAUSE: Duration = Duration::from_millis(8);
+
+fn answer() -> Said {
+    let api = Api::ChatCompletions;
+    let begun = Said::stream(api.opening()).thinking(THOUGHT);
+    let told = (0..OUTPUT_TOKENS).fold(begun, |told, token| told.and_after(PAUSE, api.tokens(token..token + 1)));
+    told.and_after(PAUSE, api.closing(OUTPUT_TOKENS))
+}
 
 #[tokio::test]
 async fn phoenix_has_the_whole_trace_of_a_chat() {
@@ -40,9 +51,11 @@ async fn phoenix_has_the_whole_trace_of_a_chat() {
     for provider in [Provider::Anthropic, Provider::Openai] {
         system.add_key(provider, &key(provider), Links { default: true, profiles: &[] }).await;
     }
-    system.provider.always_answers(Api::Messages.error(404));
-    system.provider.answers(Api::ChatCompletions.whole(usize::try_from(OUTPUT_TOKENS).expect("a small number")));
+    // They take their time, so that there is something to see.
+    system.provider.always_answers(Api::Messages.error(404).thinking(THOUGHT));
+    system.provider.answers(answer());
     let mut request = ask(Api::Messages.model(), Some("research"), "Hi");
+    (request.max_output_tokens, request.temperature) = (Some(256), Some(0.2));
     request.fallback_models = vec![Api::ChatCompletions.model().to_owned()];
     let answer = chat_over(&mut system.chat, request, &[]).await;
     assert!(answer.failure.is_none(), "{answer:?}");
@@ -51,6 +64,14 @@ async fn phoenix_has_the_whole_trace_of_a_chat() {
     vault.stop().await;
 
     let trace = phoenix.trace(&trace_of_chat(&log), SPANS.len()).await;
+    assert_whole(&trace);
+    if let Some(picture) = std::env::var_os("TRACE_PICTURE") {
+        let answered = trace.spans.iter().find(|span| span.name == "chat gpt-4o").expect("checked above");
+        phoenix.draw(&trace, answered, Path::new(&picture)).await;
+    }
+}
+
+fn assert_whole(trace: &Trace) {
     let mut found: Vec<_> = trace
         .spans
         .iter()
@@ -65,11 +86,8 @@ async fn phoenix_has_the_whole_trace_of_a_chat() {
     let connected = |span: &&Span| span.parent_id.as_ref().is_some_and(|id| ids.contains(id));
     assert_eq!((roots.len(), roots[0].name.as_str()), (1, SPANS[0].0), "{trace:?}");
     assert_eq!(trace.spans.iter().filter(connected).count(), SPANS.len() - 1, "{trace:?}");
-    assert_eq!((trace.token_count_prompt, trace.token_count_completion), (INPUT_TOKENS, OUTPUT_TOKENS));
-    if let Some(picture) = std::env::var_os("TRACE_PICTURE") {
-        let answered = trace.spans.iter().find(|span| span.name == "chat gpt-4o").expect("checked above");
-        phoenix.draw(&trace, answered, Path::new(&picture)).await;
-    }
+    let tokens = (trace.token_count_prompt, trace.token_count_completion);
+    assert_eq!(tokens, (INPUT_TOKENS, i64::try_from(OUTPUT_TOKENS).expect("a small number")));
 }
 
 /// The trace of the only chat, as its line in the gateway's log names it.
