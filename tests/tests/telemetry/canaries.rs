@@ -5,7 +5,7 @@ use memchr::memmem;
 use proto::chat::{Message, Tool, content_part::Part, message::Role};
 use serde_json::json;
 use system_tests::{
-    Links, Setup,
+    Links, Setup, System,
     answer::ask,
     fake_provider::{Answer as Said, End},
     stage::wire::{Api, data},
@@ -84,8 +84,10 @@ async fn nothing_that_is_told_has_a_key_or_what_was_said() {
     assert_eq!(whole, 2, "two answers are whole");
     let sent = desk.system.provider.received();
     assert!(sent.iter().all(|sent| sent.key() == KEY && memmem::find(&sent.body, b"CANARY-prompt").is_some()));
+    let scraped = scrape(&desk.system).await;
     let seen = desk.ends().await;
     let places = [
+        ("/metrics", scraped.into_bytes(), "gen_ai_client_operation_duration_seconds"),
         ("what is exported", seen.collector.raw(), "gen_ai.client.operation.duration"),
         ("the vault's log", seen.vault_log.into_bytes(), RESOLVE_KEY),
         ("the gateway's log", seen.gateway_log.into_bytes(), STREAM_CHAT),
@@ -101,4 +103,20 @@ async fn nothing_that_is_told_has_a_key_or_what_was_said() {
             assert!(around.is_none(), "{place} has {what}: {around:?}");
         }
     }
+}
+
+/// What both services show at `/metrics`, in each of its forms.
+async fn scrape(system: &System) -> String {
+    service_runtime::tls::install_crypto_provider();
+    let client = reqwest::Client::new();
+    let mut scraped = String::new();
+    for process in [&system.gateway, &system.vault] {
+        for form in ["application/openmetrics-text", "text/plain"] {
+            let ask = client.get(format!("{}/metrics", process.probe_url())).header("accept", form);
+            let answer = ask.send().await.expect("an answer");
+            assert!(answer.status().is_success(), "{answer:?}");
+            scraped.push_str(&String::from_utf8_lossy(&answer.bytes().await.expect("a body")));
+        }
+    }
+    scraped
 }

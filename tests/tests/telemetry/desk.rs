@@ -154,6 +154,7 @@ async fn is_told_of_changes(system: &mut System) {
         }
     };
     tokio::time::timeout(CHAT_MAX, told).await.expect("the gateway is told of the change");
+    system.provider.forgets();
 }
 
 /// Chats with headers of the caller's.
