@@ -20,7 +20,6 @@ struct Case {
     attributes: Value,
 }
 
-#[expect(clippy::too_many_lines, reason = "what four APIs say")]
 fn cases() -> Vec<Case> {
     vec![
         // What was read from a cache and what was written to it is not among its input.
