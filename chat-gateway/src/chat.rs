@@ -10,28 +10,31 @@
 mod attempts;
 mod circuit;
 mod error;
+mod operation;
 mod plan;
 mod relay;
 mod rules;
 mod whole;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use futures_util::{Stream, stream};
+use service_runtime::semconv::seconds;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tracing::{field, info, instrument};
 
 use crate::{
     keys::Keys,
     message::{Ask, Event, Started},
+    metrics::Metrics,
     upstream::{Exchange, Fault, Upstream},
     usage::Uses,
 };
-use attempts::{Attempts, Trial};
+use attempts::{Attempts, Begun, Trial};
+use operation::Operation;
 use plan::Plan;
 
 pub(crate) use error::{Attempt, Error};
@@ -68,6 +71,7 @@ pub(crate) struct Chats {
     upstream: Arc<Upstream>,
     uses: Arc<Uses>,
     attempts: Attempts,
+    metrics: Arc<Metrics>,
     room: Arc<Semaphore>,
     room_max: usize,
 }
@@ -83,10 +87,12 @@ impl Chats {
         upstream: Arc<Upstream>,
         uses: Arc<Uses>,
         limits: &ChatLimits,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let room_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room_max));
-        Ok(Self { keys, upstream, uses, attempts: Attempts::new(limits)?, room, room_max })
+        let attempts = Attempts::new(limits, Arc::clone(&metrics))?;
+        Ok(Self { keys, upstream, uses, attempts, metrics, room, room_max })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -95,17 +101,18 @@ impl Chats {
     /// # Cancel safety
     ///
     /// Dropping the future closes the provider's connection.
-    #[instrument(skip_all, fields(org.id = %ask.organization, gen_ai.request.model = %ask.model, keyvault.cache = field::Empty))]
     pub(crate) async fn start(&self, ask: Ask, callers_deadline: Option<Instant>) -> Result<Answer, Error> {
+        let begun = Instant::now();
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| Error::Overloaded { limit: self.room_max })?;
         let Ask { organization, profile, model, fallback_models, drains: _, chat } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
         let plan = Plan::new(&model, &fallback_models, chat)?;
         let (organization, profile) = (&organization, profile.as_ref());
-        let mut trial = Trial { chats: self, organization, profile, deadline, attempts: 0, vault_is_away: false };
-        let (exchange, attempt) = trial.run(plan).await?;
-        Ok(Answer { exchange, attempt, deadline, _room: room })
+        let mut trial = Trial::new(self, organization, profile, deadline);
+        let Begun { exchange, attempt, operation } = trial.run(plan).await?;
+        let own = begun.elapsed().saturating_sub(trial.elsewhere);
+        Ok(Answer { exchange, attempt, operation, deadline, own, metrics: Arc::clone(&self.metrics), _room: room })
     }
 }
 
@@ -113,7 +120,11 @@ impl Chats {
 pub(crate) struct Answer {
     exchange: Exchange,
     attempt: Box<Attempt>,
+    operation: Operation,
     deadline: Instant,
+    /// The time that was spent here, and not waiting for the provider or the caller.
+    own: Duration,
+    metrics: Arc<Metrics>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -160,21 +171,25 @@ impl Answer {
     }
 
     async fn next(&mut self) -> Result<Option<Event>, Error> {
-        let event = self.exchange.next().await.map_err(|fault| self.truncated(fault))?;
-        if let Some(Event::Finished(finish)) = &event {
-            info!(
-                gen_ai.provider.name = %self.attempt.provider,
-                gen_ai.request.model = %self.attempt.model,
-                keyvault.key.id = %self.attempt.api_key_id,
-                keyvault.resolution.source = self.attempt.source.name(),
-                finish_reason = ?finish.reason,
-                "chat answered"
-            );
+        let begun = Instant::now();
+        let event = self.exchange.next().await;
+        self.own += begun.elapsed().saturating_sub(self.exchange.take_waited());
+        self.operation.used(self.exchange.usage());
+        match &event {
+            Ok(Some(Event::Finished(finish))) => self.operation.finishes(finish),
+            Ok(_) => self.operation.chunk(),
+            Err(fault) => self.operation.fails(fault),
         }
-        Ok(event)
+        event.map_err(|fault| self.truncated(fault))
     }
 
     fn truncated(&self, fault: Fault) -> Error {
         Error::Truncated { attempt: self.attempt.clone(), fault, usage: self.exchange.usage() }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.metrics.overhead.record(seconds(self.own), &[]);
     }
 }

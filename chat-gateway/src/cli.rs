@@ -85,12 +85,15 @@ async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
     // First, before this process has anything to protect.
     let hardened = hardening::apply();
     // Held until the end: dropping it sends the last spans.
-    let _telemetry = telemetry::init("chat-gateway", &options.telemetry)?;
+    let telemetry = telemetry::init("chat-gateway", &options.telemetry)?;
     hardened.log();
     options.server.check(options.listen)?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
-    crate::serve(&options, listener, stop).await?;
+    tokio::select! {
+        served = crate::serve(&options, listener, stop) => served?,
+        () = telemetry.follow() => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,7 +15,10 @@ use service_runtime::{
     token,
 };
 
-use crate::{chat::ChatLimits, keys::KeyOptions, message::Provider, rpc::REQUEST_BYTES_MAX, upstream::UpstreamOptions};
+use crate::{
+    chat::ChatLimits, keys::KeyOptions, message::Provider, metrics::MetricsOptions, rpc::REQUEST_BYTES_MAX,
+    upstream::UpstreamOptions,
+};
 
 /// Streams chat completions from the provider of a model with the key of a profile
 #[derive(Debug, Parser)]
@@ -123,6 +126,10 @@ pub struct ServeOptions {
     /// What it logs.
     #[command(flatten)]
     pub telemetry: TelemetryOptions,
+
+    /// What it measures one by one.
+    #[command(flatten)]
+    pub metrics: MetricsOptions,
 }
 
 /// With less, a single large request could shut everyone else out.

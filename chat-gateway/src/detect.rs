@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where a model's name leads.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Detected {
     pub(crate) provider: Provider,
     /// The name for the provider: trimmed, its case kept, without the prefix.

@@ -2,19 +2,21 @@
 //!
 //! Asks the vault as the gateway does, and no provider.
 
+use std::sync::Arc;
+
 use service_runtime::{
     doctor::{Report, Verdict},
     failure::Chain,
 };
 
-use crate::{access::Role, config::ServeOptions, upstream::Upstream, vault_client::VaultClient};
+use crate::{access::Role, config::ServeOptions, metrics::Metrics, upstream::Upstream, vault_client::VaultClient};
 
 /// Checks everything that can be checked.
 pub(crate) async fn examine(options: &ServeOptions) -> Report {
     let mut report = Report::default();
     report.process();
     report.identity::<Role>(&options.server);
-    match Upstream::new(options.upstream.clone()) {
+    match Upstream::new(options.upstream.clone(), Arc::new(Metrics::new(&options.metrics))) {
         Ok(_) => report.fine("providers", "their base URLs can be used"),
         Err(error) => report.add("providers", Verdict::Fail, Chain(&error).to_string(), "correct the option"),
     }

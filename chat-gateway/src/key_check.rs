@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use service_runtime::failure::Chain;
+use service_runtime::{failure::Chain, semconv::attribute};
 use tokio::time::Instant;
-use tracing::{info, instrument};
+use tracing::{Span, info};
 
 use crate::{
     message::{KeyMaterial, Provider},
+    metrics::provider_name,
     provider::{Checked, Rejection, Reservation, Standing},
     upstream::{Fault, Upstream},
 };
@@ -42,13 +43,13 @@ impl KeyChecks {
     /// # Cancel safety
     ///
     /// Dropping the future closes the provider's connection.
-    #[instrument(skip_all, fields(gen_ai.provider.name = %provider))]
     pub(crate) async fn check(
         &self,
         provider: Provider,
         key: &KeyMaterial,
         callers_deadline: Option<Instant>,
     ) -> Verdict {
+        Span::current().record(attribute::GEN_AI_PROVIDER_NAME, provider_name(provider));
         match self.upstream.check_key(provider, key, callers_deadline).await {
             Ok((status, checked)) => {
                 info!(standing = ?checked.standing, upstream.status = status, "key checked");

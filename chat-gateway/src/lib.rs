@@ -29,6 +29,7 @@ mod doctor;
 mod key_check;
 mod keys;
 mod message;
+mod metrics;
 mod model_list;
 mod provider;
 mod rpc;
@@ -52,6 +53,8 @@ pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output
 use key_check::KeyChecks;
 use keys::Keys;
 pub use message::Provider;
+use metrics::Metrics;
+pub use metrics::MetricsOptions;
 use model_list::ModelLists;
 use upstream::Upstream;
 pub use upstream::UpstreamOptions;
@@ -75,14 +78,15 @@ pub async fn serve(
     options.server.check(listener.local_addr()?)?;
     let identities = options.server.identities()?;
     let vault = VaultClient::new(options)?;
-    let upstream = Arc::new(Upstream::new(options.upstream.clone())?);
+    let metrics = Arc::new(Metrics::new(&options.metrics));
+    let upstream = Arc::new(Upstream::new(options.upstream.clone(), Arc::clone(&metrics))?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let keys = Keys::new(vault.clone(), &options.vault.keys());
-    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats)?;
+    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats, Arc::clone(&metrics))?;
     let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
-    let served =
-        rpc::served(Relay::new(chats), models, KeyChecks::new(upstream), identities, options.requests_bytes_max);
+    let methods = rpc::Methods { chats: Relay::new(chats), models, checks: KeyChecks::new(upstream), metrics };
+    let served = rpc::served(methods, identities, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

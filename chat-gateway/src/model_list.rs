@@ -14,8 +14,9 @@ mod cache;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use service_runtime::semconv::attribute;
 use tokio::time::Instant;
-use tracing::{info, instrument};
+use tracing::{Span, field, info};
 
 use crate::{
     chat::{Attempt, Error},
@@ -97,8 +98,8 @@ impl ModelLists {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connections to the providers.
-    #[instrument(skip_all, fields(org.id = %ask.organization))]
     pub(crate) async fn list(&self, ask: &Ask, callers_deadline: Option<Instant>) -> Result<Vec<ModelList>, Error> {
+        Span::current().record(attribute::ORGANIZATION_ID, field::display(&ask.organization));
         let deadline = self.upstream.list_deadline(callers_deadline);
         let asked = Provider::ALL.into_iter().filter(|provider| ask.provider.is_none_or(|only| only == *provider));
         let lists = join_all(asked.map(|provider| self.of_provider(ask, provider, deadline))).await;

@@ -5,6 +5,7 @@ mod convert;
 mod failure;
 mod key_check;
 mod list_models;
+mod measured;
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,23 +22,25 @@ use service_runtime::{
     identity::{Identities, Refusal},
     in_hand::{Held, InHand, Refusals},
     server::{Arrived, Served},
-    telemetry,
 };
 use tokio::{sync::watch, time::Instant};
 use tonic::{
     Request, Response, Status, async_trait,
     service::{LayerExt as _, Routes},
 };
-use tracing::{Span, debug};
+use tracing::debug;
 
 use crate::{
     access::{Denied, Role},
     chat::{self, Relay},
     detect,
     key_check::KeyChecks,
+    message::Event,
+    metrics::Metrics,
     model_list::ModelLists,
 };
 use admission::admit;
+use measured::Measured;
 
 /// The largest request: documents of 20 MiB take a third more in some encodings.
 pub(crate) const REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -57,19 +60,15 @@ enum Error {
     Invalid(#[from] fields::Invalid),
     #[error(transparent)]
     Chat(#[from] chat::Error),
+    #[error("the chat failed")]
+    Told(Failure),
 }
 
 /// The services of a gateway, which together have up to `requests_bytes_max` in hand.
-pub(crate) fn served(
-    chats: Relay,
-    models: ModelLists,
-    checks: KeyChecks,
-    identities: Identities<Role>,
-    requests_bytes_max: usize,
-) -> Served<Role> {
+pub(crate) fn served(methods: Methods, identities: Identities<Role>, requests_bytes_max: usize) -> Served<Role> {
     let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
     let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, refusals);
-    let rpc = Arc::new(Rpc { chats, models, checks });
+    let rpc = Arc::new(methods);
     let chat = ChatServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
     let key_check = KeyCheckServiceServer::from_arc(rpc).max_decoding_message_size(REQUEST_BYTES_MAX);
     Served {
@@ -79,6 +78,7 @@ pub(crate) fn served(
         services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
+        fault_of: measured::fault_of,
         ready: watch::Sender::new(true).subscribe(),
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
@@ -91,11 +91,13 @@ fn refuse(path: &str, address: Option<SocketAddr>, refusal: &Refusal) -> Failure
     failure::refused(refusal)
 }
 
+/// What the methods are done with.
 #[derive(Debug)]
-struct Rpc {
-    chats: Relay,
-    models: ModelLists,
-    checks: KeyChecks,
+pub(crate) struct Methods {
+    pub(crate) chats: Relay,
+    pub(crate) models: ModelLists,
+    pub(crate) checks: KeyChecks,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<StreamChatResponse, Status>> + Send>>;
@@ -109,8 +111,15 @@ fn status(error: Error) -> Status {
     Failure::from(error).into()
 }
 
+/// The failure of a chat, counted.
+fn told(error: chat::Error, measured: &mut Measured) -> Error {
+    let failure = Failure::from(Error::Chat(error));
+    measured.failed(&failure);
+    Error::Told(failure)
+}
+
 #[async_trait]
-impl ChatService for Rpc {
+impl ChatService for Methods {
     type StreamChatStream = Events;
 
     async fn stream_chat(&self, request: Request<StreamChatRequest>) -> Result<Response<Events>, Status> {
@@ -133,17 +142,24 @@ impl ChatService for Rpc {
     }
 }
 
-impl Rpc {
+impl Methods {
     async fn stream(&self, request: Request<StreamChatRequest>) -> Result<Events, Error> {
         let request = admit(request)?;
         let deadline = deadline(&request);
         let held = request.extensions().get::<Held>().cloned();
         let ask = convert::ask(request.into_inner())?;
-        let (started, events) = self.chats.stream(ask, deadline, Sent(held)).await?;
+        let mut measured = Measured::begin(&self.metrics, &ask);
+        let answer = self.chats.stream(ask, deadline, Sent(held)).await.map_err(|error| told(error, &mut measured));
+        let (started, events) = answer?;
+        measured.started(&started);
         let started = convert::started(started);
-        let events = events.map(|event| event.map(convert::event).map_err(|error| status(error.into())));
-        let events = Box::pin(stream::once(async { Ok(started) }).chain(events));
-        Ok(Box::pin(telemetry::in_span(Span::current(), events)))
+        let events = events.map(move |event| {
+            if let Ok(Event::Finished(_)) = &event {
+                measured.complete();
+            }
+            event.map(convert::event).map_err(|error| status(told(error, &mut measured)))
+        });
+        Ok(Box::pin(stream::once(async { Ok(started) }).chain(events)))
     }
 
     async fn whole(&self, request: Request<ChatRequest>) -> Result<ChatResponse, Error> {
@@ -151,7 +167,11 @@ impl Rpc {
         let deadline = deadline(&request);
         let held = request.extensions().get::<Held>().cloned();
         let ask = convert::ask(convert::as_stream(request.into_inner()))?;
-        let (started, whole) = self.chats.whole(ask, deadline, Sent(held)).await?;
+        let mut measured = Measured::begin(&self.metrics, &ask);
+        let answer = self.chats.whole(ask, deadline, Sent(held)).await.map_err(|error| told(error, &mut measured));
+        let (started, whole) = answer?;
+        measured.started(&started);
+        measured.complete();
         Ok(convert::whole(started, whole))
     }
 

@@ -7,6 +7,7 @@
 //! HTTP beyond loopback, hosts that a caller names. No error of this module has a URL.
 
 mod base_urls;
+mod call_span;
 mod clients;
 mod fault;
 mod models;
@@ -21,11 +22,13 @@ use url::Url;
 
 use crate::{
     message::{Event, KeyMaterial, Provider as Name, Usage},
+    metrics::Metrics,
     provider::{self, Broken, Decoder, Outbound, Output, Provider, Rejection, Surrogates},
     sse,
     usage::{Call, Outcome},
 };
 use base_urls::BaseUrls;
+use call_span::CallSpan;
 use clients::{Clients, Lease, Make};
 pub(crate) use fault::{Class, Fault};
 
@@ -106,6 +109,19 @@ pub(crate) struct Upstream {
     /// In the order of [`Name::ALL`].
     clients: [Clients; Name::ALL.len()],
     options: UpstreamOptions,
+    metrics: Arc<Metrics>,
+}
+
+/// One request that is sent.
+pub(crate) struct Sending<'a> {
+    /// Notes what comes of it.
+    pub(crate) call: Call,
+    /// Unique to the request.
+    pub(crate) call_seed: &'a str,
+    /// How often the same was sent before.
+    pub(crate) resent: u32,
+    /// When the answer must be finished.
+    pub(crate) deadline: Instant,
 }
 
 /// The base URL of a provider that is not to be used, and why.
@@ -121,7 +137,7 @@ pub(crate) enum BaseUrlError {
 
 impl Upstream {
     /// A client for the configured base URLs.
-    pub(crate) fn new(mut options: UpstreamOptions) -> Result<Self, BaseUrlError> {
+    pub(crate) fn new(mut options: UpstreamOptions, metrics: Arc<Metrics>) -> Result<Self, BaseUrlError> {
         service_runtime::tls::install_crypto_provider();
         options.base_urls.check()?;
         let tls = clients::tls().map_err(BaseUrlError::Authorities)?;
@@ -143,7 +159,7 @@ impl Upstream {
                 .build()
         });
         let clients = || Clients::new(&make).map_err(BaseUrlError::Client);
-        Ok(Self { clients: [clients()?, clients()?, clients()?], options })
+        Ok(Self { clients: [clients()?, clients()?, clients()?], options, metrics })
     }
 
     /// When an answer that begins now must be finished.
@@ -152,8 +168,14 @@ impl Upstream {
         callers.map_or(ours, |callers| callers.min(ours))
     }
 
-    /// Sends a request to the provider of `call` and reads its answer up to the first output.
-    /// What comes of it is noted in `call`.
+    /// The host and the port of a provider.
+    pub(crate) fn place(&self, name: Name) -> (&str, u16) {
+        let url = self.options.base_urls.of(name);
+        (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
+    }
+
+    /// Sends a request to the provider of its call and reads its answer up to the first output.
+    /// What comes of it is noted in the call.
     ///
     /// # Errors
     ///
@@ -166,28 +188,35 @@ impl Upstream {
         &self,
         outbound: &Outbound,
         key: &KeyMaterial,
-        call_seed: &str,
-        deadline: Instant,
-        mut call: Call,
+        sending: Sending<'_>,
     ) -> Result<Exchange, (Fault, String)> {
-        let provider = provider::of(call.provider());
+        let Sending { mut call, call_seed, resent, deadline } = sending;
+        let name = call.provider();
+        let provider = provider::of(name);
+        let mut span = CallSpan::begin(&self.metrics, name, self.place(name), resent);
         let new_decoder = outbound.decoder;
         let first_output = Instant::now() + self.options.first_event_timeout;
         let (response, client) = self
             .send(outbound, key, deadline.min(first_output), &mut call)
             .await
-            .map_err(|fault| (self.timed(fault, deadline), String::new()))?;
+            .map_err(|fault| self.timed(fault, deadline))
+            .inspect_err(|fault| span.fails(fault))
+            .map_err(|fault| (fault, String::new()))?;
+        span.has_head(response.status().as_u16());
         let request_id = Scrubber::new(key).text(&request_id(provider, response.headers()));
-        let failed = |fault| (fault, request_id.clone());
+        let failed = |fault: Fault, span: &mut CallSpan| {
+            span.fails(&fault);
+            (fault, request_id.clone())
+        };
         let status = response.status();
         let is_stream = status.is_success() && is_event_stream(response.headers());
         if is_stream && is_encoded(response.headers()) {
-            return Err(failed(Fault::Malformed("an encoding that was not asked for")));
+            return Err(failed(Fault::Malformed("an encoding that was not asked for"), &mut span));
         }
         if !is_stream {
             let fault = refusal(provider, response, key, deadline).await;
             call.comes_to(fault.outcome());
-            return Err(failed(fault));
+            return Err(failed(fault, &mut span));
         }
         let mut exchange = Exchange {
             response,
@@ -201,15 +230,20 @@ impl Upstream {
             deadline,
             body_ended: false,
             secret: Scrubber::new(key),
+            waited: Duration::ZERO,
+            span,
             call,
         };
         match timeout_at(deadline.min(first_output), exchange.begin()).await {
-            Ok(Ok(())) => Ok(exchange),
+            Ok(Ok(())) => {
+                exchange.span.answers();
+                Ok(exchange)
+            }
             Ok(Err(fault)) => {
                 exchange.call.comes_to(fault.outcome());
-                Err(failed(fault))
+                Err(failed(fault, &mut exchange.span))
             }
-            Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline))),
+            Err(_) => Err(failed(self.timed(Fault::TotalTimeout, deadline), &mut exchange.span)),
         }
     }
 
@@ -284,6 +318,9 @@ pub(crate) struct Exchange {
     deadline: Instant,
     body_ended: bool,
     secret: Scrubber,
+    /// Since the last answer of [`Exchange::take_waited`].
+    waited: Duration,
+    span: CallSpan,
     /// Notes what was used, also of an answer that nobody reads to its end.
     call: Call,
 }
@@ -300,6 +337,16 @@ impl Exchange {
             Some(id) if self.request_id.is_empty() => id,
             _ => &self.request_id,
         }
+    }
+
+    /// The provider's id of the answer.
+    pub(crate) fn response_id(&self) -> Option<&str> {
+        self.output.response_id.as_deref()
+    }
+
+    /// How long the provider was waited for since this was last asked.
+    pub(crate) fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 
     /// What is known to be used.
@@ -320,7 +367,7 @@ impl Exchange {
             if self.output.finished {
                 return Ok(None);
             }
-            self.advance().await?;
+            self.advance().await.inspect_err(|fault| self.span.fails(fault))?;
         }
     }
 
@@ -338,6 +385,7 @@ impl Exchange {
         self.call.used(self.output.usage);
         if self.output.finished {
             self.call.comes_to(Outcome::Complete);
+            self.span.ends();
         }
         advanced
     }
@@ -370,7 +418,10 @@ impl Exchange {
         // Any byte is a sign of life, a ping included. Before the first output silence is what
         // models that think do; `open` has a longer timer for it.
         let silent_until = if self.output.committed { Instant::now() + self.idle_max } else { self.deadline };
-        match timeout_at(silent_until.min(self.deadline), self.response.chunk()).await {
+        let begun = Instant::now();
+        let read = timeout_at(silent_until.min(self.deadline), self.response.chunk()).await;
+        self.waited += begun.elapsed();
+        match read {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(error)) => Err(Fault::Unreachable(error.without_url().into())),
             Err(_) if Instant::now() >= self.deadline => Err(Fault::TotalTimeout),

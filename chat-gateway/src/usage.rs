@@ -12,6 +12,7 @@ use std::{
     time::SystemTime,
 };
 
+use service_runtime::metrics::{Counter, Describe};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -77,11 +78,24 @@ impl From<&Rejection> for Outcome {
 }
 
 /// The uses that wait to be reported.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Uses {
     state: Mutex<State>,
     /// Told when a batch waits.
     full_batch: Notify,
+    /// Those that the vault is never told of.
+    lost: Counter,
+}
+
+impl Default for Uses {
+    fn default() -> Self {
+        let lost = Counter::from_zero(&Describe {
+            name: "chatgateway.usage.dropped",
+            unit: "{call}",
+            help: "Uses of keys that could not be reported to the key-vault",
+        });
+        Self { state: Mutex::default(), full_batch: Notify::default(), lost }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +122,7 @@ impl Uses {
         }
         if state.waiting.len() >= WAITING_MAX {
             state.dropped += 1;
+            self.lost.add(1, &[]);
             return;
         }
         // The clock is read under the lock: what waits is in the order of its times.
@@ -143,6 +158,7 @@ impl Uses {
     /// Counts uses as dropped that the vault does not take.
     fn drop_refused(&self, count: usize) {
         self.state().dropped += count as u64;
+        self.lost.add(count as u64, &[]);
     }
 
     /// How many were dropped since the start.

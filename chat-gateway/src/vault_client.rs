@@ -2,6 +2,7 @@
 //!
 //! Asks whichever replica is well. Keeps no key: that is for `keys`.
 
+mod call_span;
 #[cfg(test)]
 pub(crate) mod fake;
 mod replicas;
@@ -24,12 +25,13 @@ use service_runtime::{
 };
 use tonic::{Code, Request, Status, transport::Endpoint};
 use tonic_types::StatusExt as _;
-use tracing::instrument;
+use tracing::Instrument as _;
 
 use crate::{
     config::ServeOptions,
     message::{KeyMaterial, Label, Provider, Source},
 };
+use call_span::Calls;
 use replicas::{Failed, Limits, Replicas};
 pub(crate) use report::ReportError;
 pub(crate) use watch::{Position, Told, WatchError};
@@ -127,6 +129,7 @@ impl KeyError {
 pub(crate) struct VaultClient {
     dialer: Arc<Reloading<Dialer>>,
     replicas: Arc<Replicas>,
+    calls: Calls,
 }
 
 impl VaultClient {
@@ -143,7 +146,7 @@ impl VaultClient {
         let url = &options.vault.vault_url;
         let dialer = options.vault.credentials().dialer("the gateway's identity", url, tune)?;
         let replicas = Replicas::new(url, &options.vault.vault_address, Arc::clone(&dialer))?;
-        Ok(Self { dialer, replicas: Arc::new(replicas) })
+        Ok(Self { dialer, replicas: Arc::new(replicas), calls: Calls::new(url) })
     }
 
     /// Follows the files that say who the gateway is, and where the vault's name leads. Never
@@ -168,11 +171,6 @@ impl VaultClient {
     /// # Cancel safety
     ///
     /// Dropping it cancels the call.
-    #[instrument(
-        name = "resolve_key",
-        skip_all,
-        fields(otel.name = "archestra.keyvault.v1.KeyResolutionService/ResolveKey", otel.kind = "client", provider = %provider)
-    )]
     pub(crate) async fn resolve(
         &self,
         organization: &Label,
@@ -185,6 +183,7 @@ impl VaultClient {
             profile_id: profile.map(ToString::to_string),
             provider: types::Provider::from(provider).into(),
         };
+        let mut call = self.calls.begin("archestra.keyvault.v1.KeyResolutionService/ResolveKey");
         let resolve = |mut client: KeyResolutionServiceClient<Wire>, limit| {
             let mut request = Request::new(message.clone());
             request.set_timeout(limit);
@@ -193,10 +192,21 @@ impl VaultClient {
         };
         // An address that takes all of a short limit is left out the next time.
         let limits = Limits { whole: limit, address: ADDRESS_MAX.min(limit) };
-        match self.replicas.ask(limits, resolve).await {
-            Ok(answer) => leased(answer.into_inner()),
-            Err(Failed::Status(status)) => Err(refused(provider, &status)),
-            Err(failed) => Err(KeyError::Unavailable(failed.cause())),
+        match self.replicas.ask(limits, resolve).instrument(call.span().clone()).await {
+            Ok(answer) => {
+                call.ends(Code::Ok, None);
+                leased(answer.into_inner())
+            }
+            Err(Failed::Status(status)) => {
+                let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+                // The vault's vocabulary, and nothing that something in between makes up.
+                call.ends(status.code(), reason.filter(|reason| ErrorReason::from_wire_name(reason).is_some()));
+                Err(refused(provider, &status))
+            }
+            Err(failed) => {
+                call.ends(failed.code(), None);
+                Err(KeyError::Unavailable(failed.cause()))
+            }
         }
     }
 }

@@ -93,13 +93,16 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     // First, before this process has anything to protect.
     let hardened = hardening::apply();
     // Held until the end: dropping it sends the last spans.
-    let _telemetry = telemetry::init("key-vault", &options.telemetry)?;
+    let telemetry = telemetry::init("key-vault", &options.telemetry)?;
     hardened.log();
     options.server.check(options.listen)?;
     let environment = options.environment().context("the environment's keys are refused")?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
-    Box::pin(crate::serve(&options, environment, listener, stop)).await
+    tokio::select! {
+        served = Box::pin(crate::serve(&options, environment, listener, stop)) => served,
+        () = telemetry.follow() => Ok(()),
+    }
 }
 
 fn exit_code(code: Code) -> u8 {

@@ -1,53 +1,90 @@
-//! What a replica measures of itself. Names are literals here, and nowhere else.
+//! What a replica measures of itself. Names of attributes are in `service_runtime::semconv`.
 //!
-//! No organization and no key is an attribute: their number has no limit.
+//! No organization, no profile and no key is an attribute: their number has no limit.
 
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Gauge, Histogram},
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use service_runtime::{
+    metrics::{Counter, Describe, Gauge, Histogram},
+    semconv::{attribute, buckets, seconds},
 };
 
 /// The instruments of a replica.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Stored versions whose data key is under another key encryption key than the one that
-    /// seals.
-    records_on_old_kek: Gauge<i64>,
-    /// Stored versions that did not open.
-    decrypt_failures: Counter<u64>,
-    /// 1 if the configured secrets manager answered when it was last asked.
-    manager_healthy: Gauge<i64>,
-    /// 1 while the replica cannot open keys.
-    sealed: Gauge<i64>,
-    /// The last change that the replica knows.
-    revision: Gauge<i64>,
-    /// Principals that asked for unusually many distinct keys.
-    exfiltration_alarms: Counter<u64>,
-    /// Events that could not be recorded.
-    audit_failures: Counter<u64>,
-    /// Events that were recorded in one transaction.
-    audit_batch: Histogram<u64>,
+    records_on_old_kek: Gauge,
+    kek_active_version: Gauge,
+    decrypt_failures: Counter,
+    manager_healthy: Gauge,
+    sealed: Gauge,
+    revision: Gauge,
+    exfiltration_alarms: Counter,
+    audit_failures: Counter,
+    audit_batch: Histogram,
+    audit_duration: Histogram,
+    resolves: Counter,
+    resolve_duration: Histogram,
+    seal_duration: Histogram,
+    rotations: Counter,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let meter = global::meter("key-vault");
+        let gauge = |name, unit, help| Gauge::new(&Describe { name, unit, help });
+        let counter = |name, unit, help| Counter::from_zero(&Describe { name, unit, help });
+        let duration = |name, help| Histogram::new(&Describe { name, unit: "s", help }, buckets::FAST);
+        let batch = Describe { name: "keyvault.audit.batch", unit: "{event}", help: "Events recorded at once" };
         Self {
-            records_on_old_kek: meter.i64_gauge("keyvault.records_on_old_kek").with_unit("{record}").build(),
-            decrypt_failures: meter.u64_counter("keyvault.decrypt.failures").with_unit("{record}").build(),
-            manager_healthy: meter.i64_gauge("keyvault.secrets_manager.healthy").build(),
-            sealed: meter.i64_gauge("keyvault.sealed").build(),
-            revision: meter.i64_gauge("keyvault.revision").build(),
-            exfiltration_alarms: meter.u64_counter("keyvault.exfiltration.alarms").build(),
-            audit_failures: meter.u64_counter("keyvault.audit.failures").with_unit("{event}").build(),
-            audit_batch: meter.u64_histogram("keyvault.audit.batch").with_unit("{event}").build(),
+            records_on_old_kek: gauge(
+                "keyvault.records_on_old_kek",
+                "{record}",
+                "Stored versions under another key encryption key than the one that seals",
+            ),
+            kek_active_version: gauge(
+                "keyvault.kek.active_version",
+                "",
+                "How many key encryption keys this vault has had, the one that seals included",
+            ),
+            decrypt_failures: counter("keyvault.decrypt.failures", "{record}", "Stored versions that did not open"),
+            manager_healthy: gauge(
+                "keyvault.secrets_manager.healthy",
+                "",
+                "1 if the configured secrets manager answered when it was last asked",
+            ),
+            sealed: gauge("keyvault.sealed", "", "1 while the replica cannot open keys"),
+            revision: gauge("keyvault.revision", "", "The last change that the replica knows"),
+            exfiltration_alarms: counter(
+                "keyvault.exfiltration.alarms",
+                "{alarm}",
+                "Principals that asked for unusually many distinct keys",
+            ),
+            audit_failures: counter("keyvault.audit.failures", "{event}", "Events that could not be recorded"),
+            audit_batch: Histogram::new(&batch, buckets::COUNTS),
+            audit_duration: duration("keyvault.audit.duration", "How long recording a batch of events took"),
+            resolves: Counter::new(&Describe {
+                name: "keyvault.resolve",
+                unit: "{call}",
+                help: "Resolutions, by the step that chose and what came of it",
+            }),
+            resolve_duration: duration("keyvault.resolve.duration", "How long a resolution took, the audit included"),
+            seal_duration: duration("keyvault.seal.duration", "How long sealing or opening one key took"),
+            rotations: Counter::new(&Describe {
+                name: "keyvault.rotations",
+                unit: "{rotation}",
+                help: "Keys, and key encryption keys, that were rotated",
+            }),
         }
     }
 }
 
 impl Metrics {
     pub(crate) fn records_on_old_kek(&self, count: i64) {
-        self.records_on_old_kek.record(count, &[]);
+        self.records_on_old_kek.set(count, &[]);
+    }
+
+    pub(crate) fn kek_active_version(&self, version: i64) {
+        self.kek_active_version.set(version, &[]);
     }
 
     pub(crate) fn decrypt_failures(&self, count: i64) {
@@ -55,23 +92,51 @@ impl Metrics {
     }
 
     pub(crate) fn manager_healthy(&self, kind: &'static str, healthy: bool) {
-        self.manager_healthy.record(healthy.into(), &[KeyValue::new("keyvault.secrets_manager.kind", kind)]);
+        self.manager_healthy.set(healthy.into(), &[KeyValue::new(attribute::SECRETS_MANAGER_KIND, kind)]);
     }
 
     pub(crate) fn sealed(&self, sealed: bool) {
-        self.sealed.record(sealed.into(), &[]);
+        self.sealed.set(sealed.into(), &[]);
     }
 
     pub(crate) fn revision(&self, revision: i64) {
-        self.revision.record(revision, &[]);
+        self.revision.set(revision, &[]);
     }
 
     pub(crate) fn exfiltration_alarm(&self) {
         self.exfiltration_alarms.add(1, &[]);
     }
 
-    pub(crate) fn audit_batch(&self, events: usize, recorded: bool) {
-        let events = u64::try_from(events).unwrap_or(u64::MAX);
-        if recorded { self.audit_batch.record(events, &[]) } else { self.audit_failures.add(events, &[]) }
+    pub(crate) fn audit_batch(&self, events: usize, took: Duration, recorded: bool) {
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        if recorded {
+            self.audit_batch.record(events.into(), &[]);
+            self.audit_duration.record(seconds(took), &[]);
+        } else {
+            self.audit_failures.add(events.into(), &[]);
+        }
+    }
+
+    /// A resolution by `source`, or by no step, that came to `result`: `ok` or a reason.
+    pub(crate) fn resolved(&self, source: Option<&'static str>, result: &'static str, took: Duration) {
+        let attributes = [
+            KeyValue::new(attribute::RESOLUTION_SOURCE, source.unwrap_or("none")),
+            KeyValue::new(attribute::RESULT, result),
+        ];
+        self.resolves.add(1, &attributes);
+        self.resolve_duration.record(seconds(took), &[]);
+    }
+
+    pub(crate) fn sealed_one(&self, took: Duration) {
+        self.seal_duration.record(seconds(took), &[KeyValue::new(attribute::SEAL_OPERATION, "seal")]);
+    }
+
+    pub(crate) fn opened_one(&self, took: Duration) {
+        self.seal_duration.record(seconds(took), &[KeyValue::new(attribute::SEAL_OPERATION, "open")]);
+    }
+
+    /// `key` or `key_encryption_key`.
+    pub(crate) fn rotated(&self, what: &'static str) {
+        self.rotations.add(1, &[KeyValue::new(attribute::ROTATION, what)]);
     }
 }

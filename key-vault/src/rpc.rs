@@ -99,6 +99,7 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
         ready,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
+        fault_of: failure::fault_of,
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }

@@ -18,8 +18,9 @@ mod watch;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Semaphore;
-use tracing::{Span, error, field, instrument};
+use service_runtime::semconv::{OTHER, attribute};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::{Span, error, field};
 use uuid::Uuid;
 
 use crate::{
@@ -268,7 +269,9 @@ impl Vault {
         let mut work = begun!(self, mutation, key);
         let key = work.existing(organization, id).await?;
         work.replace_material(&key, material, keep_previous_for).await?;
-        work.finish_key(&key, ChangeKind::Rotated, &[]).await
+        let key = work.finish_key(&key, ChangeKind::Rotated, &[]).await?;
+        self.metrics.rotated("key");
+        Ok(key)
     }
 
     /// Brings the kept previous material of a key back, as a new version.
@@ -427,17 +430,27 @@ impl Vault {
     /// # Cancel safety
     ///
     /// Changes no key. Dropping the future may leave a record of a key that nobody was given.
-    #[instrument(
-        skip_all,
-        fields(
-            org.id = %ask.organization,
-            profile.id = ask.profile.as_ref().map(field::display),
-            provider = %ask.provider,
-            keyvault.key.id = field::Empty,
-            keyvault.resolution.source = field::Empty,
-        )
-    )]
     pub(crate) async fn resolve(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
+        let begun = Instant::now();
+        let rpc = Span::current();
+        rpc.record(attribute::ORGANIZATION_ID, ask.organization.as_str());
+        rpc.record(attribute::PROFILE_ID, ask.profile.as_ref().map(ProfileId::as_str));
+        let result = self.resolve_recorded(caller, ask).await;
+        let (source, word) = match &result {
+            Ok(key) => {
+                rpc.record(attribute::RESOLUTION_SOURCE, key.source.name());
+                rpc.record(attribute::KEY_ID, key.id.map(field::display));
+                rpc.record(attribute::KEY_VERSION, key.version);
+                (Some(key.source), "ok")
+            }
+            Err(Error::Unusable { source_step, .. }) => (Some(*source_step), "KEY_UNUSABLE"),
+            Err(error) => (None, error.decided().unwrap_or(OTHER)),
+        };
+        self.metrics.resolved(source.map(Source::name), word, begun.elapsed());
+        result
+    }
+
+    async fn resolve_recorded(&self, caller: &Caller, ask: &Ask) -> Result<ResolvedKey, Error> {
         if let Err(exceeded) = self.limits.resolve(&caller.principal) {
             return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
         }
@@ -448,13 +461,7 @@ impl Vault {
             return Err(self.limited(caller, ask.organization.as_str(), exceeded).await);
         }
         self.record_resolution(caller, ask, (candidates.epoch, candidates.revision), &result).await?;
-        let key = result?;
-        let span = Span::current();
-        span.record("keyvault.resolution.source", key.source.name());
-        if let Some(id) = key.id {
-            span.record("keyvault.key.id", field::display(id));
-        }
-        Ok(key)
+        result
     }
 
     /// Counts a change that a caller asks for.
@@ -491,11 +498,17 @@ impl Vault {
         let candidates = self.store.candidates(&ask.organization, ask.profile.as_ref(), ask.provider).await?;
         let (revision, policies) = (candidates.revision, candidates.policies);
         let fallback = self.environment.find(&ask.organization, ask.provider);
+        let open = |sealer: &Sealer, candidate: &Candidate| {
+            let begun = Instant::now();
+            let opened = open(sealer, ask, candidate, revision);
+            self.metrics.opened_one(begun.elapsed());
+            opened
+        };
         let result = match (deciding(&candidates), &fallback) {
-            (Some(candidate), _) => match open(&sealer, ask, candidate, revision) {
+            (Some(candidate), _) => match open(&sealer, candidate) {
                 // Another replica seals with a KEK that this one has not heard of yet.
                 Err(Error::Unusable { cause: Unusable::Undecryptable(seal::Error::UnknownKek), .. }) => {
-                    open(self.learn_keks_soon().await?.as_ref(), ask, candidate, revision)
+                    open(self.learn_keks_soon().await?.as_ref(), candidate)
                 }
                 opened => opened,
             },

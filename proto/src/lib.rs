@@ -36,6 +36,8 @@
 //! }
 //! ```
 
+pub mod actor;
+
 use std::fmt;
 
 /// The tree of packages, as in the `.proto` files.

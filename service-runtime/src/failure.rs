@@ -15,7 +15,7 @@ use tonic::{
     metadata::{BinaryMetadataValue, MetadataMap},
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::telemetry;
 
@@ -62,6 +62,11 @@ impl Failure {
     /// The machine-readable reason.
     pub fn reason(&self) -> &'static str {
         self.reason
+    }
+
+    /// A value that it carries.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.metadata.get(name).map(String::as_str)
     }
 
     /// What the caller reads: what is wrong and what to do about it. Cut at 1 KiB.
@@ -128,8 +133,6 @@ impl Failure {
         // What a caller can mend is not an error of ours.
         if let Some(cause) = &self.cause {
             error!(reason = self.reason, error = %Chain(cause.as_ref()), "RPC failed");
-        } else {
-            debug!(reason = self.reason, code = ?self.code, "RPC refused");
         }
     }
 

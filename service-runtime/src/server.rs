@@ -1,5 +1,7 @@
 //! The loop of a gRPC server: layers, limits, health, reflection, bounded drain.
 
+mod rpc_span;
+
 use std::{
     fmt,
     future::{Ready, ready},
@@ -20,16 +22,17 @@ use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tonic::{Status, body::Body, service::Routes, transport::Server};
 use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
-use tracing::{Instrument as _, field, info, info_span, instrument::Instrumented, warn};
+use tracing::{info, warn};
 
 use crate::{
     failure::Failure,
     identity::{Identities, Refusal},
     incoming::{Connection, Incoming},
     policy::{Policy, Role},
-    telemetry,
     tls::ServerTlsOptions,
 };
+use rpc_span::RpcSpans;
+pub use rpc_span::{FaultOf, code_name};
 
 /// Header fields of one request together, as HTTP/2 counts them. Ours need 1 KiB.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -157,6 +160,8 @@ pub struct Served<R> {
     pub too_large: fn() -> Failure,
     /// Whether the services can do their work. Health says so; nothing is refused for it.
     pub ready: watch::Receiver<bool>,
+    /// Whose fault a reason of the contract is.
+    pub fault_of: FaultOf,
     /// How many calls one connection may have open at once. Further ones wait at the caller.
     pub streams_per_connection_max: u32,
 }
@@ -212,7 +217,7 @@ pub async fn run<R: Role>(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         // First, so that everything below, rejections included, has a trace.
-        .layer(RpcSpans)
+        .layer(RpcSpans::new(served.services, served.fault_of))
         // Inside the span, so that the refusal has its trace.
         .layer(TooLarge { refusal: served.too_large })
         // Who calls is known before any handler runs.
@@ -272,52 +277,6 @@ async fn set_health(health: &HealthReporter, services: impl Iterator<Item = &str
 /// arrives or the machine is busy.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrived(pub Instant);
-
-/// Gives each RPC a span that continues the caller's trace.
-#[derive(Clone, Copy, Debug)]
-struct RpcSpans;
-
-impl<S> Layer<S> for RpcSpans {
-    type Service = RpcSpanService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RpcSpanService { inner }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct RpcSpanService<S> {
-    inner: S,
-}
-
-impl<S> Service<http::Request<Body>> for RpcSpanService<S>
-where
-    S: Service<http::Request<Body>>,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Instrumented<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        request.extensions_mut().insert(Arrived(Instant::now()));
-        let method = request.uri().path().trim_start_matches('/');
-        let span = info_span!(
-            "rpc",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system.name = "grpc",
-            rpc.method = method,
-            trace_id = field::Empty,
-        );
-        telemetry::adopt(&span, request.headers());
-        let call = span.in_scope(|| self.inner.call(request));
-        call.instrument(span)
-    }
-}
 
 /// Gives a request that is larger than a service reads the failure of the contract.
 ///

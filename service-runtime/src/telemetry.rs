@@ -4,41 +4,42 @@
 //! every failure can carry a trace id. Context travels as W3C `traceparent` in gRPC
 //! metadata.
 
-use std::{
-    io::IsTerminal as _,
-    pin::Pin,
-    task::{Context as TaskContext, Poll},
-    time::Duration,
-};
+mod lines;
+mod otlp;
 
-use anyhow::Context as _;
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use futures_util::Stream;
 use opentelemetry::{
     Context, KeyValue, global,
     propagation::{Extractor, Injector},
     trace::{TraceContextExt as _, TracerProvider as _},
 };
-use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::{
     Resource,
-    metrics::{PeriodicReader, SdkMeterProvider},
+    metrics::SdkMeterProvider,
     propagation::TraceContextPropagator,
     trace::{Sampler, SdkTracerProvider},
 };
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
-use tracing::Span;
+use tracing::{Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry,
+    filter::{FilterExt as _, FilterFn, filter_fn},
+    fmt::format::JsonFields,
+    layer::SubscriberExt as _,
+    reload as reloading,
+    util::SubscriberInitExt as _,
+};
+
+use crate::{metrics, reload::Reloading};
+use lines::Lines;
+pub use otlp::{OtlpOptions, OtlpProtocol};
 
 /// How long the last spans may take to leave at the end of the process.
-const FLUSH_MAX: Duration = Duration::from_secs(5);
-
-/// How long one export may take. A collector that hangs longer loses the batch.
-const EXPORT_MAX: Duration = Duration::from_secs(5);
-
-/// How often metrics are sent.
-const METRICS_INTERVAL: Duration = Duration::from_secs(15);
+pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 /// What a process logs and where its spans and metrics go.
 #[derive(Args, Clone, Debug)]
@@ -52,10 +53,18 @@ pub struct TelemetryOptions {
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log_filter: String,
 
-    /// Sends spans and metrics to this OTLP/gRPC collector, for example
-    /// `http://127.0.0.1:4317`
-    #[arg(long, value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
+    /// A file with what is logged, in place of --log-filter. Read anew when it changes
+    #[arg(long, value_name = "PATH")]
+    pub log_filter_file: Option<PathBuf>,
+
+    /// How many traces that begin here are exported: all with 1, none with 0. A caller that sends
+    /// a trace along decides for it
+    #[arg(long, value_name = "RATIO", default_value_t = 1.0)]
+    pub trace_sample_ratio: f64,
+
+    /// Where spans and metrics go.
+    #[command(flatten)]
+    pub otlp: OtlpOptions,
 }
 
 /// The form of log lines.
@@ -75,6 +84,17 @@ pub enum LogFormat {
 pub struct Guard {
     provider: SdkTracerProvider,
     meters: SdkMeterProvider,
+    filter: Option<Arc<Reloading<()>>>,
+}
+
+impl Guard {
+    /// Follows the file of --log-filter-file. Never ends.
+    pub async fn follow(&self) {
+        match &self.filter {
+            Some(filter) => filter.follow().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Drop for Guard {
@@ -85,77 +105,84 @@ impl Drop for Guard {
     }
 }
 
-/// Starts logging to standard error and, if configured, exporting spans.
+/// Starts logging to standard error and, if configured, exporting spans and metrics.
 ///
 /// Must be called inside a Tokio runtime, once in a process.
 ///
 /// # Errors
 ///
-/// Fails if the filter or the endpoint cannot be read, or if it was called before.
+/// Fails if an option or a file that it names cannot be used, or if it was called before.
 pub fn init(service: &'static str, options: &TelemetryOptions) -> anyhow::Result<Guard> {
-    let filter = EnvFilter::try_new(&options.log_filter)
-        .with_context(|| format!("--log-filter {:?} cannot be read", options.log_filter))?;
-    let provider = provider(service, options)?;
-    let meters = meters(service, options)?;
+    let ratio = options.trace_sample_ratio;
+    ensure!((0.0..=1.0).contains(&ratio), "--trace-sample-ratio {ratio} must be from 0 to 1");
+    let mut provider = SdkTracerProvider::builder()
+        .with_resource(resource(service))
+        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
+    let mut meters = SdkMeterProvider::builder().with_resource(resource(service));
+    if let Some(exporters) = otlp::exporters(&options.otlp)? {
+        provider = provider.with_span_processor(exporters.spans);
+        meters = meters.with_reader(exporters.metrics);
+    }
+    let (provider, meters) = (provider.build(), meters.build());
     global::set_meter_provider(meters.clone());
     global::set_text_map_propagator(TraceContextPropagator::new());
+    metrics::introduce(service);
+    let filter = log(service, options, &provider)?;
+    Ok(Guard { provider, meters, filter })
+}
 
-    let pretty = match options.log_format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
+/// Sets the subscriber of the process. Its filter follows what is returned, if that is a file.
+fn log(
+    service: &'static str,
+    options: &TelemetryOptions,
+    provider: &SdkTracerProvider,
+) -> anyhow::Result<Option<Arc<Reloading<()>>>> {
+    let filter = filter(&options.log_filter).context("--log-filter")?;
+    let (filter, reload) = reloading::Layer::<_, Registry>::new(filter);
+    let colours = std::io::stderr().is_terminal();
+    let json = match options.log_format {
+        LogFormat::Auto => !colours,
+        LogFormat::Pretty => false,
+        LogFormat::Json => true,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = if pretty {
-        lines.with_ansi(std::io::stderr().is_terminal()).compact().boxed()
-    } else {
-        lines.json().flatten_event(true).with_span_list(false).boxed()
-    };
+    let lines = tracing_subscriber::fmt::layer()
+        .fmt_fields(JsonFields::new())
+        .event_format(Lines { json, colours })
+        .with_writer(std::io::stderr)
+        // Lines have the fields of our spans, however little is logged.
+        .with_filter(filter.or(ours()));
     let spans = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(service))
         .with_error_events_to_exceptions(false)
         .with_error_records_to_exceptions(false)
-        .with_filter(EnvFilter::new(SPANS));
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .with(spans)
-        .try_init()
-        .context("telemetry is initialized already")?;
-    Ok(Guard { provider, meters })
+        .with_error_events_to_status(false)
+        .with_tracked_inactivity(false)
+        .with_location(false)
+        .with_threads(false)
+        .with_level(false)
+        .with_target(false)
+        .with_filter(ours());
+    tracing_subscriber::registry().with(lines).with(spans).try_init().context("telemetry is initialized already")?;
+    lines::know_traces();
+    let follow = |path: &PathBuf| {
+        Reloading::open("the log filter", vec![path.clone()], move |contents| {
+            let text =
+                contents.first().map(|bytes| std::str::from_utf8(bytes)).transpose().context("it is not text")?;
+            reload.reload(self::filter(text.unwrap_or_default())?).context("the subscriber is gone")
+        })
+    };
+    options.log_filter_file.as_ref().map(follow).transpose()
 }
 
-/// Which spans exist for the tracer, whatever is logged: ours, and not those of the
-/// libraries below, which would drown them.
-const SPANS: &str = "off,key_vault=info,chat_gateway=info,service_runtime=info";
-
-fn provider(service: &'static str, options: &TelemetryOptions) -> anyhow::Result<SdkTracerProvider> {
-    let mut provider = SdkTracerProvider::builder()
-        .with_resource(resource(service))
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)));
-    if let Some(endpoint) = &options.otlp_endpoint {
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_MAX)
-            .build()
-            .with_context(|| format!("--otlp-endpoint {endpoint:?} cannot be used"))?;
-        provider = provider.with_batch_exporter(exporter);
-    }
-    Ok(provider.build())
+fn filter(text: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(text.trim()).with_context(|| format!("{text:?} cannot be read as a filter"))
 }
 
-fn meters(service: &'static str, options: &TelemetryOptions) -> anyhow::Result<SdkMeterProvider> {
-    let mut meters = SdkMeterProvider::builder().with_resource(resource(service));
-    if let Some(endpoint) = &options.otlp_endpoint {
-        let exporter = opentelemetry_otlp::MetricExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_MAX)
-            .build()
-            .with_context(|| format!("--otlp-endpoint {endpoint:?} cannot be used"))?;
-        meters = meters.with_reader(PeriodicReader::builder(exporter).with_interval(METRICS_INTERVAL).build());
-    }
-    Ok(meters.build())
+/// Which spans exist, whatever is logged: ours, and not those of the libraries below, which
+/// would drown them. Of events none: they are log lines, and a stream may have many.
+fn ours() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    const OURS: [&str; 3] = ["key_vault", "chat_gateway", "service_runtime"];
+    filter_fn(|metadata| metadata.is_span() && OURS.iter().any(|ours| metadata.target().starts_with(ours)))
 }
 
 fn resource(service: &'static str) -> Resource {
@@ -167,26 +194,18 @@ fn resource(service: &'static str) -> Resource {
 
 /// The trace id of the current span, as 32 hexadecimal digits.
 pub fn current_trace_id() -> Option<String> {
-    trace_id(&Span::current())
-}
-
-fn trace_id(span: &Span) -> Option<String> {
-    let context = span.context();
+    let context = Span::current().context();
     let span = context.span();
     let span = span.span_context();
     span.is_valid().then(|| span.trace_id().to_string())
 }
 
-/// Makes `span` a child of the span that the caller sent along, if it sent one, and
-/// records the trace id in its field `trace_id`.
+/// Makes `span` a child of the span that the caller sent along, if it sent one.
 pub(crate) fn adopt(span: &Span, headers: &http::HeaderMap) {
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderReader(headers)));
     if parent.span().span_context().is_valid() {
         // It fails only without a tracer, and then there is no context to lose.
         let _ = span.set_parent(parent);
-    }
-    if let Some(id) = trace_id(span) {
-        span.record("trace_id", id);
     }
 }
 
@@ -196,27 +215,6 @@ pub fn inject(metadata: &mut MetadataMap) {
     global::get_text_map_propagator(|propagator| {
         propagator.inject_context(&context, &mut MetadataWriter(metadata));
     });
-}
-
-/// Polls `stream` inside `span`, so that what happens while it is relayed belongs to
-/// the RPC that opened it. Dropping it drops the stream.
-pub fn in_span<S: Stream + Unpin>(span: Span, stream: S) -> impl Stream<Item = S::Item> {
-    InSpan { stream, span }
-}
-
-struct InSpan<S> {
-    stream: S,
-    span: Span,
-}
-
-impl<S: Stream + Unpin> Stream for InSpan<S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<S::Item>> {
-        let this = &mut *self;
-        let _entered = this.span.enter();
-        Pin::new(&mut this.stream).poll_next(cx)
-    }
 }
 
 struct HeaderReader<'a>(&'a http::HeaderMap);

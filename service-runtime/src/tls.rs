@@ -115,12 +115,18 @@ impl ServerTls {
 /// Trusts the authorities in `pem`. Callers without a certificate may connect: they may have
 /// a token, and are refused with a reason if they do not.
 fn verifier(pem: &[u8], provider: &Arc<CryptoProvider>) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(pem).context("the client authorities")? {
-        roots.add(authority).context("an authority's certificate cannot be used")?;
-    }
+    let roots = authorities(pem).context("the client authorities")?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     Ok(builder.allow_unauthenticated().build()?)
+}
+
+/// The authorities in `pem`.
+pub(crate) fn authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(pem)? {
+        roots.add(authority).context("an authority's certificate cannot be used")?;
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto::actor::Actor;
+
 #[test]
 fn every_reason_is_documented_with_its_code() {
     let document = file("docs/errors.md");
@@ -41,11 +43,36 @@ fn every_link_of_the_documents_leads_to_a_file() {
     }
 }
 
+/// Who acts on a reason of a domain, by its wire name.
+type Acts = fn(&str) -> Option<Actor>;
+
+#[test]
+fn the_document_says_who_acts_as_measurements_do() {
+    let document = file("docs/errors.md");
+    let domains: [(&str, Acts); 2] = [
+        (proto::CHAT_ERROR_DOMAIN, |name| proto::chat::ErrorReason::from_wire_name(name).map(|reason| reason.actor())),
+        (proto::KEYVAULT_ERROR_DOMAIN, |name| {
+            proto::keyvault::ErrorReason::from_wire_name(name).map(|reason| reason.actor())
+        }),
+    ];
+    for (domain, acts) in domains {
+        let section = document.split("\n## ").find(|section| section.starts_with(&format!("Domain `{domain}`")));
+        for cells in rows(section.expect("a section")) {
+            let expected = acts(&cells[1]).unwrap_or_else(|| panic!("{domain} has no reason {}", cells[1]));
+            assert_eq!(cells[3], expected.name(), "{domain}: {}", cells[1]);
+        }
+    }
+}
+
 /// Reason and code of each row, in the order of the table.
 fn documented(section: &str) -> Vec<(String, String)> {
+    rows(section).map(|cells| (cells[1].clone(), cells[2].clone())).collect()
+}
+
+/// The cells of each row, in the order of the table.
+fn rows(section: &str) -> impl Iterator<Item = Vec<String>> {
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(2);
-    let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
-    cells.map(|cells| (cells[1].clone(), cells[2].clone())).collect()
+    rows.map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
 }
 
 /// Reason and code of each value of the enum: the code is the first word of its comment.

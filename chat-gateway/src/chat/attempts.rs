@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use opentelemetry::KeyValue;
+use service_runtime::semconv::attribute;
 use tokio::time::{Instant, sleep_until};
 use tower::{
     retry::{
@@ -11,19 +13,21 @@ use tower::{
     },
     util::rng::HasherRng,
 };
-use tracing::{Span, info, warn};
+use tracing::{Instrument as _, info, warn};
 use uuid::Uuid;
 
 use super::{
     Attempt, ChatLimits, Chats, Error,
     circuit::{Circuits, Name, Permit},
+    operation::Operation,
     plan::{Plan, Target},
     rules::{Again, Culprit, Rule},
 };
 use crate::{
     keys::Held,
     message::{Label, Provider},
-    upstream::{Class, Exchange, Fault},
+    metrics::Metrics,
+    upstream::{Class, Exchange, Fault, Sending},
     usage::Called,
     vault_client::KeyError,
 };
@@ -54,6 +58,7 @@ pub(super) struct Attempts {
     circuits: Circuits,
     budgets: [TpsBudget; Provider::ALL.len()],
     backoffs: ExponentialBackoffMaker,
+    metrics: Arc<Metrics>,
     /// How often a model is asked. A second time helps against a fault of one server, a third
     /// against a moment of all; what lasts longer is for another model.
     tries_max: u32,
@@ -61,10 +66,11 @@ pub(super) struct Attempts {
 
 impl Attempts {
     /// Nothing has failed yet.
-    pub(super) fn new(limits: &ChatLimits) -> Result<Self, InvalidBackoff> {
+    pub(super) fn new(limits: &ChatLimits, metrics: Arc<Metrics>) -> Result<Self, InvalidBackoff> {
         let budgets = Provider::ALL.map(|_| TpsBudget::new(BUDGET_WINDOW, BUDGET_PER_SECOND, BUDGET_SHARE));
         let backoffs = ExponentialBackoffMaker::new(BACKOFF_MIN, BACKOFF_MAX, BACKOFF_JITTER, HasherRng::new())?;
-        Ok(Self { circuits: Circuits::new(limits.circuit_faults), budgets, backoffs, tries_max: limits.attempts_max })
+        let circuits = Circuits::new(limits.circuit_faults, Arc::clone(&metrics));
+        Ok(Self { circuits, budgets, backoffs, metrics, tries_max: limits.attempts_max })
     }
 
     fn budget(&self, provider: Provider) -> &TpsBudget {
@@ -74,13 +80,22 @@ impl Attempts {
 
 /// One chat while it is tried.
 pub(super) struct Trial<'a> {
-    pub(super) chats: &'a Chats,
-    pub(super) organization: &'a Label,
-    pub(super) profile: Option<&'a Label>,
-    pub(super) deadline: Instant,
+    chats: &'a Chats,
+    organization: &'a Label,
+    profile: Option<&'a Label>,
+    deadline: Instant,
     /// How many requests were sent to providers.
-    pub(super) attempts: u32,
-    pub(super) vault_is_away: bool,
+    attempts: u32,
+    vault_is_away: bool,
+    /// The time that was spent waiting for providers.
+    pub(super) elsewhere: Duration,
+}
+
+/// An answer that has begun.
+pub(super) struct Begun {
+    pub(super) exchange: Exchange,
+    pub(super) attempt: Box<Attempt>,
+    pub(super) operation: Operation,
 }
 
 /// What goes for one model only.
@@ -90,9 +105,22 @@ struct Turn {
     /// The vault was asked for the key of now.
     has_key_of_now: bool,
     has_next: bool,
+    /// From the first key on.
+    operation: Option<Operation>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    /// Nothing was tried yet.
+    pub(super) fn new(
+        chats: &'a Chats,
+        organization: &'a Label,
+        profile: Option<&'a Label>,
+        deadline: Instant,
+    ) -> Self {
+        let (attempts, vault_is_away, elsewhere) = (0, false, Duration::ZERO);
+        Self { chats, organization, profile, deadline, attempts, vault_is_away, elsewhere }
+    }
+
     /// The answer of the first model that gives one.
     ///
     /// # Errors
@@ -102,7 +130,7 @@ impl Trial<'_> {
     /// # Cancel safety
     ///
     /// Dropping the future closes the provider's connection.
-    pub(super) async fn run(&mut self, plan: Plan) -> Result<(Exchange, Box<Attempt>), Error> {
+    pub(super) async fn run(&mut self, plan: Plan) -> Result<Begun, Error> {
         let Plan { first: mut target, mut further } = plan;
         let mut failed: Option<Error> = None;
         loop {
@@ -124,10 +152,10 @@ impl Trial<'_> {
     }
 
     /// Asks one model until it answers or there is no use in it.
-    async fn ask(&mut self, target: &Target, has_next: bool) -> Result<(Exchange, Box<Attempt>), Error> {
+    async fn ask(&mut self, target: &Target, has_next: bool) -> Result<Begun, Error> {
         let provider = target.provider;
         let backoff = self.chats.attempts.backoffs.clone().make_backoff();
-        let mut turn = Turn { backoff, tries: 0, has_key_of_now: false, has_next };
+        let mut turn = Turn { backoff, tries: 0, has_key_of_now: false, has_next, operation: None };
         let mut said: Option<Error> = None;
         self.chats.attempts.budget(provider).deposit();
         loop {
@@ -136,10 +164,17 @@ impl Trial<'_> {
                 // What the provider said tells more than that the vault is away since.
                 Err(error) => return Err(said.unwrap_or_else(|| error.into())),
             };
-            Span::current().record("keyvault.cache", held.found.name());
             turn.tries += 1;
-            let (attempt, fault) = match self.attempt(target, &held).await {
-                Ok(answer) => return Ok(answer),
+            let mut operation = turn.operation.take().unwrap_or_else(|| self.operation(target));
+            let asked = Instant::now();
+            let tried = self.attempt(target, &held, turn.tries).instrument(operation.span().clone()).await;
+            self.elsewhere += asked.elapsed();
+            operation.uses(&held, self.attempts);
+            let (attempt, fault) = match tried {
+                Ok((exchange, attempt)) => {
+                    operation.answers(&exchange);
+                    return Ok(Begun { exchange, attempt, operation });
+                }
                 Err(failed) => failed,
             };
             let rule = Rule::for_fault(&fault);
@@ -156,6 +191,7 @@ impl Trial<'_> {
                 Again::Later => self.next_try(provider, &fault, &mut turn),
             };
             let Some(again) = again else {
+                operation.fails(&fault);
                 let is_shut = matches!(fault, Fault::CircuitOpen { .. });
                 let error = Error::Upstream { attempt, fault };
                 // Neither does it help that it is not asked for a while.
@@ -169,9 +205,16 @@ impl Trial<'_> {
                 wait_ms = again.saturating_duration_since(Instant::now()).as_millis(),
                 "a provider is asked again"
             );
+            turn.operation = Some(operation);
+            self.elsewhere += again.saturating_duration_since(Instant::now());
             sleep_until(again).await;
             said = Some(Error::Upstream { attempt, fault });
         }
+    }
+
+    fn operation(&self, target: &Target) -> Operation {
+        let place = self.chats.upstream.place(target.provider);
+        Operation::begin(&self.chats.attempts.metrics, target, self.profile, place)
     }
 
     /// The key of the chat at a provider. A vault that was away a moment ago is not waited for
@@ -180,6 +223,10 @@ impl Trial<'_> {
         let soon = Instant::now() + VAULT_AGAIN_MAX;
         let until = if self.vault_is_away { self.deadline.min(soon) } else { self.deadline };
         let key = self.chats.keys.get(self.organization, self.profile, provider, until).await;
+        if let Ok(held) = &key {
+            let found = KeyValue::new(attribute::CACHE, held.found.name());
+            self.chats.attempts.metrics.cache.add(1, &[found]);
+        }
         self.vault_is_away = key.as_ref().is_err_and(|error| error.vault_could_not_answer());
         key
     }
@@ -208,6 +255,7 @@ impl Trial<'_> {
         &mut self,
         target: &Target,
         held: &Held,
+        tries: u32,
     ) -> Result<(Exchange, Box<Attempt>), (Box<Attempt>, Fault)> {
         let provider = target.provider;
         let mut attempt = Box::new(Attempt {
@@ -235,7 +283,8 @@ impl Trial<'_> {
         });
         let call_seed = Uuid::new_v4().simple().to_string();
         let upstream = &self.chats.upstream;
-        match upstream.open(&target.outbound, &held.key.material, &call_seed, self.deadline, call).await {
+        let sending = Sending { call, call_seed: &call_seed, resent: tries - 1, deadline: self.deadline };
+        match upstream.open(&target.outbound, &held.key.material, sending).await {
             Ok(exchange) => {
                 permits.judge(None);
                 exchange.request_id().clone_into(&mut attempt.request_id);

@@ -6,14 +6,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{message::Provider, upstream::Class};
+use crate::{
+    message::Provider,
+    metrics::{self, Metrics},
+    upstream::Class,
+};
 
 /// How long a circuit is open the first time, and at most: doubled with each probe that fails.
 const OPEN_MIN: Duration = Duration::from_secs(1);
@@ -44,6 +48,7 @@ pub(super) struct Circuits {
     /// So many faults in a row, without an answer between them, open a circuit. 0: never.
     faults_max: u32,
     circuits: Mutex<HashMap<Name, Circuit>>,
+    metrics: Arc<Metrics>,
 }
 
 /// A circuit of which something failed. One that is not there is closed.
@@ -84,8 +89,8 @@ pub(super) struct Permit<'a> {
 
 impl Circuits {
     /// All are closed.
-    pub(super) fn new(faults_max: u32) -> Self {
-        Self { faults_max, circuits: Mutex::default() }
+    pub(super) fn new(faults_max: u32, metrics: Arc<Metrics>) -> Self {
+        Self { faults_max, circuits: Mutex::default(), metrics }
     }
 
     /// Lets a call pass, unless the circuit is open.
@@ -133,6 +138,10 @@ impl Circuits {
             None => OPEN_MIN,
         };
         warn!(circuit = %name, ?class, seconds = length.as_secs(), "too many faults in a row: no calls for a while");
+        match name {
+            Name::Provider(provider) => self.metrics.circuits_opened.add(1, &[metrics::of(*provider)]),
+            Name::Key { provider, .. } => self.metrics.keys_cooled.add(1, &[metrics::of(*provider)]),
+        }
         circuit.open = Some(Open { class, until: now + length, length, probe: None });
     }
 
@@ -200,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_faults_in_a_row_open_a_circuit_and_an_answer_between_them_does_not() {
-        let circuits = Circuits::new(FAULTS_MAX);
+        let circuits = Circuits::new(FAULTS_MAX, Arc::new(Metrics::new(&crate::metrics::MetricsOptions::default())));
         for _ in 0..4 {
             fails(&circuits);
         }
@@ -216,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_probe_at_a_time_decides_and_the_wait_grows_to_its_limit() {
-        let circuits = Circuits::new(FAULTS_MAX);
+        let circuits = Circuits::new(FAULTS_MAX, Arc::new(Metrics::new(&crate::metrics::MetricsOptions::default())));
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         for seconds in [1, 2, 4, 8, 15, 15] {
             let length = Duration::from_secs(seconds);
@@ -233,7 +242,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_whose_caller_left_makes_room_for_another() {
-        let circuits = Circuits::new(FAULTS_MAX);
+        let circuits = Circuits::new(FAULTS_MAX, Arc::new(Metrics::new(&crate::metrics::MetricsOptions::default())));
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         tokio::time::advance(OPEN_MIN).await;
         drop(circuits.admit(DEAD).expect("a probe"));
@@ -248,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_began_before_do_not_prolong_it() {
-        let circuits = Circuits::new(FAULTS_MAX);
+        let circuits = Circuits::new(FAULTS_MAX, Arc::new(Metrics::new(&crate::metrics::MetricsOptions::default())));
         let before = circuits.admit(DEAD).unwrap();
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         before.failed(Class::Internal);
@@ -257,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
-        let circuits = Circuits::new(FAULTS_MAX);
+        let circuits = Circuits::new(FAULTS_MAX, Arc::new(Metrics::new(&crate::metrics::MetricsOptions::default())));
         (0..FAULTS_MAX).for_each(|_| fails(&circuits));
         for version in 0..10_000 {
             let name = Name::Key { provider: Provider::OpenAi, api_key_id: "a".to_owned(), version };

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::Error;
+use opentelemetry::KeyValue;
+use service_runtime::semconv::attribute;
+
+use super::{Error, operation::parameters};
 use crate::{
     detect::{self, Detected},
     message::{Chat, OpenAiApi, Provider},
@@ -40,7 +43,27 @@ pub(super) struct Target {
     pub(super) provider: Provider,
     /// As the provider calls it.
     pub(super) model: String,
+    /// By which its provider was found.
+    pub(super) rule: String,
     pub(super) outbound: Outbound,
+    /// What a span says of the request.
+    pub(super) parameters: Vec<KeyValue>,
+}
+
+impl Target {
+    fn new(model: Detected, chat: &Chat) -> Result<Self, Error> {
+        let outbound = outbound(&model, chat)?;
+        let Detected { provider, provider_model: model, rule, chats: _ } = model;
+        let mut parameters = parameters(chat);
+        parameters.extend(openai_api(provider, &outbound));
+        Ok(Self { provider, model, rule, outbound, parameters })
+    }
+}
+
+/// Which of OpenAI's APIs is asked.
+fn openai_api(provider: Provider, outbound: &Outbound) -> Option<KeyValue> {
+    let api = if outbound.path == "/responses" { "responses" } else { "chat_completions" };
+    (provider == Provider::OpenAi).then(|| KeyValue::new(attribute::OPENAI_API_TYPE, api))
 }
 
 impl Plan {
@@ -49,7 +72,7 @@ impl Plan {
     pub(super) fn new(model: &str, fallbacks: &[String], mut chat: Chat) -> Result<Self, Error> {
         let model = detected(model)?;
         let provider = model.provider;
-        let first = Target { outbound: outbound(&model, &chat)?, provider, model: model.provider_model };
+        let first = Target::new(model, &chat)?;
         let mut models = VecDeque::new();
         if fallbacks.is_empty() {
             return Ok(Self { first, further: Further { models, rest: None } });
@@ -59,7 +82,7 @@ impl Plan {
         let mut rest = Rest { chat, provider, options, openai_api };
         for (n, name) in fallbacks.iter().enumerate() {
             let model = detected(name)?;
-            rest.outbound(&model).map_err(|error| error.of_fallback(n, name))?;
+            rest.target(model.clone()).map_err(|error| error.of_fallback(n, name))?;
             models.push_back(model);
         }
         Ok(Self { first, further: Further { models, rest: Some(rest) } })
@@ -70,11 +93,11 @@ impl Further {
     /// The next model to ask.
     pub(super) fn next(&mut self) -> Result<Option<Target>, Error> {
         let (Some(model), Some(rest)) = (self.models.pop_front(), &mut self.rest) else { return Ok(None) };
-        let outbound = rest.outbound(&model)?;
+        let target = rest.target(model)?;
         if self.models.is_empty() {
             self.rest = None;
         }
-        Ok(Some(Target { provider: model.provider, model: model.provider_model, outbound }))
+        Ok(Some(target))
     }
 
     /// Whether there are any.
@@ -84,11 +107,11 @@ impl Further {
 }
 
 impl Rest {
-    fn outbound(&mut self, model: &Detected) -> Result<Outbound, Error> {
+    fn target(&mut self, model: Detected) -> Result<Target, Error> {
         let own = model.provider == self.provider;
         self.chat.provider_options = if own { self.options.clone() } else { serde_json::Map::new() };
         self.chat.openai_api = if own { self.openai_api } else { None };
-        outbound(model, &self.chat)
+        Target::new(model, &self.chat)
     }
 }
 

@@ -128,6 +128,23 @@ pub(crate) enum FinishReason {
     Other,
 }
 
+impl FinishReason {
+    /// In spans.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::StopSequence => "stop_sequence",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Refusal => "refusal",
+            Self::Pause => "pause",
+            Self::MalformedToolCall => "malformed_tool_call",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Tokens, with one meaning for all providers. `None` was not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {

@@ -30,6 +30,7 @@ impl From<Error> for Failure {
             Error::NotAllowed { principal, method, denied } => not_allowed(&principal, method, denied),
             Error::Invalid(invalid) => invalid.failure(CHAT_ERROR_DOMAIN, Reason::InvalidField.wire_name()),
             Error::Chat(error) => of_chat(error),
+            Error::Told(failure) => failure,
         }
     }
 }

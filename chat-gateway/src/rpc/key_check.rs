@@ -10,7 +10,7 @@ use proto::{
 use service_runtime::fields::{Check, Invalid};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Error, Rpc, admission::admit, answer, convert, deadline};
+use super::{Error, Methods, admission::admit, answer, convert, deadline};
 use crate::{
     key_check::Verdict,
     message::{KeyMaterial, Provider},
@@ -21,13 +21,13 @@ use crate::{
 const KEY_CHARS_MAX: usize = 512;
 
 #[async_trait]
-impl KeyCheckService for Rpc {
+impl KeyCheckService for Methods {
     async fn check_key(&self, request: Request<CheckKeyRequest>) -> Result<Response<CheckKeyResponse>, Status> {
         answer(self.check(request).await)
     }
 }
 
-impl Rpc {
+impl Methods {
     async fn check(&self, request: Request<CheckKeyRequest>) -> Result<CheckKeyResponse, Error> {
         let request = admit(request)?;
         let deadline = deadline(&request);

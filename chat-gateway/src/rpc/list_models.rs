@@ -8,7 +8,7 @@ use service_runtime::fields::{Check, Invalid};
 use tonic::Request;
 
 use super::{
-    Error, Rpc,
+    Error, Methods,
     admission::{Asked, admit, roles},
     convert, deadline, failure,
 };
@@ -18,7 +18,7 @@ use crate::{
     model_list::{self, Ask, ModelList},
 };
 
-impl Rpc {
+impl Methods {
     pub(super) async fn list(&self, request: Request<ListModelsRequest>) -> Result<ListModelsResponse, Error> {
         let request = admit(request)?;
         let deadline = deadline(&request);

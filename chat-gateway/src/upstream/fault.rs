@@ -150,3 +150,27 @@ pub(crate) enum Class {
     /// The time for the whole is over.
     Deadline,
 }
+
+impl Class {
+    /// In spans and measurements.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::ContextLength => "context_length",
+            Self::Key => "key",
+            Self::Permission => "permission",
+            Self::Quota => "quota",
+            Self::RateLimited => "rate_limited",
+            Self::ModelNotFound => "model_not_found",
+            Self::Overloaded => "overloaded",
+            Self::Internal => "internal",
+            Self::Unreadable => "unreadable",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Cut => "cut",
+            Self::Slow => "slow",
+            Self::Silent => "silent",
+            Self::Deadline => "deadline",
+        }
+    }
+}

@@ -65,6 +65,15 @@ pub(super) enum Failed {
 }
 
 impl Failed {
+    /// As which status it counts.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Status(status) => status.code(),
+            Self::Late(_) => Code::DeadlineExceeded,
+            Self::Nowhere(_) => Code::Unavailable,
+        }
+    }
+
     /// In words.
     pub(super) fn cause(self) -> Box<dyn StdError + Send + Sync> {
         match self {

@@ -23,6 +23,11 @@ use crate::{
 /// How long a caller should wait for a database that failed over or was restarted.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// Whose fault a reason of the contract is.
+pub(super) fn fault_of(reason: &str) -> Option<&'static str> {
+    Reason::from_wire_name(reason).map(|reason| reason.actor().name())
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {

@@ -164,6 +164,7 @@ impl Vault {
         record_in(tx.audit(), sealer.audit_key(), &[event(caller)]).await?;
         tx.commit().await?;
         info!(kek.id = kek_id, "a key encryption key was promoted: data keys are wrapped anew");
+        self.metrics.rotated("key_encryption_key");
         self.kek(&kek_id).await
     }
 
@@ -213,8 +214,12 @@ impl Vault {
 
     async fn primary_kek(&self) -> Result<String, Error> {
         let keks = self.store.keks().await?;
-        let primary = keks.into_iter().find(|kek| kek.state == KekState::Primary);
-        primary.map(|kek| kek.record.id).ok_or(Error::Store(crate::store::Error::NotSetUp))
+        let primary = keks.into_iter().enumerate().find(|(_, kek)| kek.state == KekState::Primary);
+        let seals = primary.map(|(n, kek)| {
+            self.metrics.kek_active_version(i64::try_from(n + 1).unwrap_or(i64::MAX));
+            kek.record.id
+        });
+        seals.ok_or(Error::Store(crate::store::Error::NotSetUp))
     }
 
     /// Has the configured secrets manager wrap every KEK anew. Returns how many there were to

@@ -1,7 +1,11 @@
 //! One change of an organization's keys: begun once however often it is asked for, checked
 //! against what the caller read, recorded, and made permanent whole.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
@@ -175,7 +179,10 @@ impl Work<'_> {
         if !self.sealer.knows(&kek_id) {
             self.sealer = self.vault.learn_keks().await?;
         }
-        self.sealer.seal(&kek_id, binding, material).map_err(Error::CannotSeal)
+        let begun = Instant::now();
+        let sealed = self.sealer.seal(&kek_id, binding, material).map_err(Error::CannotSeal);
+        self.vault.metrics.sealed_one(begun.elapsed());
+        sealed
     }
 
     /// Gives a key other material, as a new version.

@@ -6,7 +6,7 @@ use service_runtime::failure::Chain as Causes;
 use tokio::{
     select,
     sync::oneshot,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{error, info};
 use uuid::Uuid;
@@ -94,8 +94,9 @@ impl Vault {
     async fn write(&self, writer: &mut Writer, events: &[Event]) -> bool {
         let Some(sealer) = self.sealer.load_full().filter(|_| !events.is_empty()) else { return events.is_empty() };
         let writing = writer.write(&self.store, sealer.audit_key(), events);
+        let begun = Instant::now();
         let outcome = timeout(WRITE_MAX, writing).await.unwrap_or(Err(Failed::TooSlow));
-        self.metrics.audit_batch(events.len(), outcome.is_ok());
+        self.metrics.audit_batch(events.len(), begun.elapsed(), outcome.is_ok());
         match &outcome {
             Ok(()) if !writer.well => info!("the audit log is written again"),
             Err(error) if writer.well => {
