@@ -21,6 +21,7 @@ pub mod openbao;
 pub mod paced;
 pub mod postgres;
 mod process;
+pub mod prometheus;
 pub mod replicas;
 pub mod resident;
 pub mod secured;
