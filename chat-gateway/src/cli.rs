@@ -16,7 +16,7 @@ use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{client::Wire, failure::Chain, hardening, server, shutdown, telemetry, token};
+use service_runtime::{client::Wire, failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
 use tonic::{Code, Status, transport::Endpoint};
 
 use crate::{
@@ -90,8 +90,9 @@ async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.server.check(options.listen)?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
+    let probes = Probes::bind(options.probe_listen).await?;
     tokio::select! {
-        served = crate::serve(&options, listener, stop) => served?,
+        served = crate::serve(&options, listener, probes, stop) => served?,
         () = telemetry.follow() => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -101,6 +101,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     pub listen: SocketAddr,
 
+    /// Where to listen for probes and scrapes over HTTP: /livez, /readyz, /metrics. Nothing there is
+    /// secret, and everyone is answered
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9102", help_heading = "Server")]
+    pub probe_listen: SocketAddr,
+
     /// How many bytes of requests may be in hand at once, those of all callers together. What
     /// is beyond is refused with OVERLOADED. Requests with files take up to three times as much
     /// memory until the provider answers

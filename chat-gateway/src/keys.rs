@@ -10,6 +10,7 @@
 //! Knows no transport.
 
 mod cache;
+mod contact;
 mod flights;
 mod watch;
 
@@ -25,6 +26,7 @@ use crate::{
     vault_client::{KeyError, RESOLVE_MAX, ResolvedKey, VaultClient},
 };
 use cache::{Cache, Find};
+pub(crate) use contact::{Contact, VAULT};
 use flights::Flights;
 
 /// The longest wait for the vault while a kept key is at hand.
@@ -62,6 +64,7 @@ pub(crate) struct Keys {
 #[derive(Debug)]
 struct Shared {
     vault: VaultClient,
+    contact: Contact,
     cache: Cache,
     flights: Arc<Flights<Of, Outcome>>,
 }
@@ -106,10 +109,10 @@ impl Deref for Held {
 }
 
 impl Keys {
-    /// Keeps what `vault` gives.
-    pub(crate) fn new(vault: VaultClient, options: &KeyOptions) -> Self {
+    /// Keeps what `vault` gives, and notes in `contact` whether it answers.
+    pub(crate) fn new(vault: VaultClient, contact: Contact, options: &KeyOptions) -> Self {
         let cache = Cache::new(options.entries, options.grace);
-        Self { shared: Arc::new(Shared { vault, cache, flights: Arc::default() }) }
+        Self { shared: Arc::new(Shared { vault, contact, cache, flights: Arc::default() }) }
     }
 
     /// The key of a call: the kept one, or the vault's answer.
@@ -156,7 +159,8 @@ impl Keys {
                 self.shared.cache.sweep(Instant::now());
             }
         };
-        tokio::join!(watch::follow(&self.shared.vault, &self.shared.cache), sweep);
+        let Shared { vault, contact, cache, .. } = &*self.shared;
+        tokio::join!(watch::follow(vault, contact, cache), sweep);
     }
 }
 
@@ -172,7 +176,9 @@ impl Shared {
             Find::Nothing => RESOLVE_MAX,
         };
         let Of { organization, profile, provider } = &*of;
-        match self.vault.resolve(organization, profile.as_ref(), *provider, limit).await {
+        let answer = self.vault.resolve(organization, profile.as_ref(), *provider, limit).await;
+        self.contact.asked(&answer);
+        match answer {
             Ok(leased) => {
                 let (revision, lease) = (leased.revision, leased.lease);
                 let key = Arc::new(leased.key);

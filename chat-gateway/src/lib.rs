@@ -43,7 +43,7 @@ pub mod fuzzing;
 
 use std::sync::Arc;
 
-use service_runtime::server;
+use service_runtime::{probes::Probes, readiness::Readiness, server};
 use tokio::net::TcpListener;
 
 pub use chat::ChatLimits;
@@ -51,7 +51,7 @@ use chat::{Chats, Relay};
 pub use cli::{complete, run};
 pub use config::{ChatOptions, Cli, ClientOptions, Command, ModelsOptions, Output, ServeOptions};
 use key_check::KeyChecks;
-use keys::Keys;
+use keys::{Contact, Keys};
 pub use message::Provider;
 use metrics::Metrics;
 pub use metrics::MetricsOptions;
@@ -63,8 +63,9 @@ use vault_client::VaultClient;
 
 /// Serves until `stop` resolves, then drains.
 ///
-/// The vault need not run yet: chats fail with UNAVAILABLE until it does. After the last
-/// chat the vault is told what is left to tell, for some seconds at most.
+/// The vault need not run yet: chats fail with UNAVAILABLE until it does, and the gateway is not
+/// ready before. After the last chat the vault is told what is left to tell, for some seconds at
+/// most. Probes are answered until the end.
 ///
 /// # Errors
 ///
@@ -73,20 +74,38 @@ use vault_client::VaultClient;
 pub async fn serve(
     options: &ServeOptions,
     listener: TcpListener,
+    probes: Probes,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
+    let readiness = Readiness::default();
+    let contact = Contact::new(&readiness);
+    tokio::select! {
+        // Before there is anything to ask about.
+        biased;
+        () = probes.answer(readiness.clone()) => Ok(()),
+        served = serve_chats(options, listener, readiness, contact, stop) => served,
+    }
+}
+
+async fn serve_chats(
+    options: &ServeOptions,
+    listener: TcpListener,
+    readiness: Readiness,
+    contact: Contact,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let identities = options.server.identities()?;
     let vault = VaultClient::new(options)?;
     let metrics = Arc::new(Metrics::new(&options.metrics));
     let upstream = Arc::new(Upstream::new(options.upstream.clone(), Arc::clone(&metrics))?);
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
-    let keys = Keys::new(vault.clone(), &options.vault.keys());
+    let keys = Keys::new(vault.clone(), contact, &options.vault.keys());
     let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats, Arc::clone(&metrics))?;
     let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
     let methods = rpc::Methods { chats: Relay::new(chats), models, checks: KeyChecks::new(upstream), metrics };
-    let served = rpc::served(methods, identities, options.requests_bytes_max);
+    let served = rpc::served(methods, identities, readiness, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

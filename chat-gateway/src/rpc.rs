@@ -19,11 +19,13 @@ use proto::chat::{
 use service_runtime::{
     failure::Failure,
     fields,
+    health::Service,
     identity::{Identities, Refusal},
     in_hand::{Held, InHand, Refusals},
+    readiness::Readiness,
     server::{Arrived, Served},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tonic::{
     Request, Response, Status, async_trait,
     service::{LayerExt as _, Routes},
@@ -35,6 +37,7 @@ use crate::{
     chat::{self, Relay},
     detect,
     key_check::KeyChecks,
+    keys::VAULT,
     message::Event,
     metrics::Metrics,
     model_list::ModelLists,
@@ -64,8 +67,19 @@ enum Error {
     Told(Failure),
 }
 
+/// What the services cannot do their work without. A key is checked with its provider alone.
+const SERVICES: &[Service] = &[
+    Service { name: "archestra.chat.v1.ChatService", needs: &[VAULT] },
+    Service { name: "archestra.chat.v1.KeyCheckService", needs: &[] },
+];
+
 /// The services of a gateway, which together have up to `requests_bytes_max` in hand.
-pub(crate) fn served(methods: Methods, identities: Identities<Role>, requests_bytes_max: usize) -> Served<Role> {
+pub(crate) fn served(
+    methods: Methods,
+    identities: Identities<Role>,
+    readiness: Readiness,
+    requests_bytes_max: usize,
+) -> Served<Role> {
     let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
     let in_hand = InHand::new(requests_bytes_max, REQUEST_BYTES_MAX, refusals);
     let rpc = Arc::new(methods);
@@ -75,11 +89,11 @@ pub(crate) fn served(methods: Methods, identities: Identities<Role>, requests_by
         identities,
         refuse: Arc::new(refuse),
         routes: Routes::new(in_hand.named_layer(chat)).add_service(in_hand.named_layer(key_check)),
-        services: &["archestra.chat.v1.ChatService", "archestra.chat.v1.KeyCheckService"],
+        services: SERVICES,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         fault_of: measured::fault_of,
-        ready: watch::Sender::new(true).subscribe(),
+        readiness,
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }

@@ -16,7 +16,7 @@ mod usage;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use service_runtime::{failure::Chain, hardening, server, shutdown, telemetry, token};
+use service_runtime::{failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
 use tonic::{Code, Status};
 
 use crate::{
@@ -99,8 +99,9 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let environment = options.environment().context("the environment's keys are refused")?;
     let stop = shutdown::signal_received().context("cannot listen for signals")?;
     let listener = server::bind(options.listen).await?;
+    let probes = Probes::bind(options.probe_listen).await?;
     tokio::select! {
-        served = Box::pin(crate::serve(&options, environment, listener, stop)) => served,
+        served = Box::pin(crate::serve(&options, environment, listener, probes, stop)) => served,
         () = telemetry.follow() => Ok(()),
     }
 }

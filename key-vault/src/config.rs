@@ -169,6 +169,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
 
+    /// Where to listen for probes and scrapes over HTTP: /livez, /readyz, /metrics. Nothing there is
+    /// secret, and everyone is answered
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101", help_heading = "Server")]
+    pub probe_listen: SocketAddr,
+
     /// `sqlite:PATH` or `postgres://…`. With --dev: `sqlite:var/key-vault.db`
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,

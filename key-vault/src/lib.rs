@@ -35,7 +35,7 @@ mod vault;
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use service_runtime::server;
+use service_runtime::{probes::Probes, readiness::Readiness, server};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -44,9 +44,10 @@ pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::LocalKeyring;
 use store::Store;
-use vault::Vault;
+use vault::{Condition, Vault};
 
-/// Serves until `stop` resolves, then drains.
+/// Serves until `stop` resolves, then drains. Probes are answered from before the database is
+/// reached until the end.
 ///
 /// # Errors
 ///
@@ -56,21 +57,42 @@ pub async fn serve(
     options: &ServeOptions,
     environment: Environment,
     listener: TcpListener,
+    probes: Probes,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     options.server.check(listener.local_addr()?)?;
+    let readiness = Readiness::default();
+    let condition = Condition::new(&readiness);
+    tokio::select! {
+        // Before there is anything to ask about.
+        biased;
+        () = probes.answer(readiness.clone()) => Ok(()),
+        served = serve_vault(options, environment, listener, readiness, condition, stop) => served,
+    }
+}
+
+async fn serve_vault(
+    options: &ServeOptions,
+    environment: Environment,
+    listener: TcpListener,
+    readiness: Readiness,
+    condition: Condition,
+    stop: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let store = Store::connect(&options.place()).await?;
     if options.makes_keyring() {
         make_keyring(&store, &options.keyring()).await?;
     }
     let identities = options.server.identities()?;
     let managers = config::managers(options)?;
-    let vault = Arc::new(Vault::new(store, managers, environment, options.upkeep(), options.rates()));
+    let vault = Vault::new(store, managers, environment, options.upkeep(), options.rates(), condition);
+    let vault = Arc::new(vault);
     let stop = async {
         stop.await;
         vault.stop_watchers();
     };
-    let serving = server::run(&options.server, listener, rpc::served(Arc::clone(&vault), identities), stop);
+    let served = rpc::served(Arc::clone(&vault), identities, readiness);
+    let serving = server::run(&options.server, listener, served, stop);
     let served = tokio::select! {
         served = serving => served,
         () = vault.look_after() => Ok(()),

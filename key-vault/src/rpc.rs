@@ -35,7 +35,9 @@ use proto::keyvault::{
 use service_runtime::{
     failure::Failure,
     fields,
+    health::Service,
     identity::{Identities, Refusal},
+    readiness::Readiness,
     server::Served,
     telemetry,
 };
@@ -45,7 +47,7 @@ use tracing::debug;
 
 use crate::{
     access::{self, Caller, Role},
-    vault::{self, News, Vault, Watcher},
+    vault::{self, AUDIT, KEYRING, News, STORE, Vault, Watcher},
 };
 use admission::Admitted;
 use convert::Rotation;
@@ -76,9 +78,17 @@ enum Error {
     Vault(#[from] vault::Error),
 }
 
+/// What the services cannot do their work without. Secrets managers are not among it: keys that
+/// are open serve on.
+const SERVICES: &[Service] = &[
+    Service { name: "archestra.keyvault.v1.ApiKeyService", needs: &[STORE, KEYRING] },
+    Service { name: "archestra.keyvault.v1.KeyResolutionService", needs: &[STORE, KEYRING, AUDIT] },
+    Service { name: "archestra.keyvault.v1.UsageService", needs: &[STORE] },
+    Service { name: "archestra.keyvault.v1.VaultAdminService", needs: &[STORE] },
+];
+
 /// The services of a vault.
-pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<Role> {
-    let ready = vault.readiness();
+pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>, readiness: Readiness) -> Served<Role> {
     let unknown = Arc::clone(&vault);
     let rpc = Arc::new(Rpc { vault });
     let keys = ApiKeyServiceServer::from_arc(Arc::clone(&rpc)).max_decoding_message_size(REQUEST_BYTES_MAX);
@@ -90,13 +100,8 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>) -> Served<
         identities,
         refuse: Arc::new(move |path, address, refusal| refuse_unknown(&unknown, path, address, refusal)),
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
-        services: &[
-            "archestra.keyvault.v1.ApiKeyService",
-            "archestra.keyvault.v1.KeyResolutionService",
-            "archestra.keyvault.v1.UsageService",
-            "archestra.keyvault.v1.VaultAdminService",
-        ],
-        ready,
+        services: SERVICES,
+        readiness,
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         fault_of: failure::fault_of,

@@ -39,7 +39,7 @@ pub(crate) use error::{Error, OperationError, Unusable};
 pub(crate) use keks::{KekStatus, RewrapState, RewrapStatus};
 pub(crate) use mutation::{Mutation, Repeatable};
 pub(crate) use resolve::Outcome;
-pub(crate) use status::SealStatus;
+pub(crate) use status::{AUDIT, Condition, KEYRING, STORE, SealStatus};
 pub(crate) use upkeep::Upkeep;
 pub(crate) use watch::{News, WATCHERS_MAX, Watcher};
 
@@ -77,7 +77,7 @@ pub(crate) struct Vault {
     /// Nothing while the vault is sealed.
     sealer: ArcSwapOption<Sealer>,
     learning: keks::Learning,
-    condition: status::Condition,
+    condition: Condition,
     metrics: Metrics,
     history: watch::Shared,
     watchers: Arc<Semaphore>,
@@ -149,6 +149,7 @@ impl Vault {
         environment: Environment,
         upkeep: Upkeep,
         rates: Rates,
+        condition: Condition,
     ) -> Self {
         Self {
             store,
@@ -159,7 +160,7 @@ impl Vault {
             replica: Uuid::now_v7(),
             sealer: ArcSwapOption::empty(),
             learning: keks::Learning::default(),
-            condition: status::Condition::default(),
+            condition,
             metrics: Metrics::default(),
             history: watch::Shared::default(),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),

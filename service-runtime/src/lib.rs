@@ -1,8 +1,9 @@
 //! What a service does before its first RPC and after its last.
 //!
 //! Hardening of the process, options, what is checked about a deployment, telemetry, TLS, who
-//! calls and who may, the server loop, how much it has in hand, connections to other services,
-//! shutdown, and the wire form of a failure and of invalid fields. Nothing else belongs here:
+//! calls and who may, the server loop, how well it is and what probes ask, how much it has in
+//! hand, connections to other services, shutdown, and the wire form of a failure and of invalid
+//! fields. Nothing else belongs here:
 //!
 //! - It depends on no other crate of this workspace, so it cannot know a message or a
 //!   domain type.
@@ -16,6 +17,7 @@ pub mod doctor;
 pub mod failure;
 pub mod fields;
 pub mod hardening;
+pub mod health;
 pub mod identity;
 pub mod in_hand;
 pub mod incoming;
@@ -23,6 +25,8 @@ pub mod metrics;
 pub mod options;
 pub mod peer;
 pub mod policy;
+pub mod probes;
+pub mod readiness;
 pub mod reload;
 pub mod semconv;
 pub mod server;

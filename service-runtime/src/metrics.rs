@@ -344,7 +344,7 @@ mod tests {
         let (kind, plain) = exposition(None);
         assert!(kind.starts_with("text/plain; version=0.0.4"));
         assert!(
-            plain.contains("test_shown_duration_seconds_bucket{le=\"1.0\",rpc_method=\"a \\\"quoted\\\" one\"} 1"),
+            plain.contains("test_shown_duration_seconds_bucket{rpc_method=\"a \\\"quoted\\\" one\",le=\"1\"} 1"),
             "{plain}"
         );
         assert!(plain.contains("\ntest_counted_total 0\n"), "{plain}");

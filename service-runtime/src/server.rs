@@ -18,17 +18,18 @@ use futures_util::{
     TryFutureExt as _,
     future::{Either, MapOk},
 };
-use tokio::{net::TcpListener, sync::watch, time::Instant};
+use tokio::{net::TcpListener, time::Instant};
 use tonic::{Status, body::Body, service::Routes, transport::Server};
-use tonic_health::server::HealthReporter;
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
 use crate::{
     failure::Failure,
+    health,
     identity::{Identities, Refusal},
     incoming::{Connection, Incoming},
     policy::{Policy, Role},
+    readiness::Readiness,
     tls::ServerTlsOptions,
 };
 use rpc_span::RpcSpans;
@@ -45,9 +46,6 @@ const PENDING_RESETS_MAX: usize = 20;
 /// Streams that the server reset because the peer broke the protocol on them. tonic leaves
 /// them without a limit unless told; no peer of ours ever makes one.
 const LOCAL_RESETS_MAX: usize = 1024;
-
-/// A question about health names a service. Everyone may ask, so it must cost next to nothing.
-const HEALTH_REQUEST_BYTES_MAX: usize = 1024;
 
 /// How often an idle connection is asked whether its peer is still there, and how long
 /// the answer may take. Together well below the idle limits of common load balancers.
@@ -152,14 +150,14 @@ pub struct Served<R> {
     pub refuse: Refuse,
     /// The RPC services.
     pub routes: Routes,
-    /// The full names of the services, for health checks.
-    pub services: &'static [&'static str],
+    /// The services, for health checks.
+    pub services: &'static [health::Service],
     /// The descriptors that reflection answers with.
     pub descriptors: &'static [u8],
     /// The failure of a request that is larger than a service reads.
     pub too_large: fn() -> Failure,
     /// Whether the services can do their work. Health says so; nothing is refused for it.
-    pub ready: watch::Receiver<bool>,
+    pub readiness: Readiness,
     /// Whose fault a reason of the contract is.
     pub fault_of: FaultOf,
     /// How many calls one connection may have open at once. Further ones wait at the caller.
@@ -187,17 +185,14 @@ pub async fn run<R: Role>(
     served: Served<R>,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let mut routes = served.routes.add_service(health_service.max_decoding_message_size(HEALTH_REQUEST_BYTES_MAX));
+    let readiness = served.readiness;
+    let mut routes = served.routes.add_service(health::server(readiness.clone(), served.services));
     if options.dev || options.reflection {
         // Tools in the field ask for either version of the protocol.
         let reflection =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(served.descriptors);
         routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
-    // The empty name stands for the whole server.
-    let services = || served.services.iter().copied().chain([""]);
-    let mut ready = served.ready;
 
     let address = listener.local_addr().context("the listener has no address")?;
     if options.dev {
@@ -217,7 +212,7 @@ pub async fn run<R: Role>(
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE_MAX)
         // First, so that everything below, rejections included, has a trace.
-        .layer(RpcSpans::new(served.services, served.fault_of))
+        .layer(RpcSpans::new(served.services.iter().map(|service| service.name).collect(), served.fault_of))
         // Inside the span, so that the refusal has its trace.
         .layer(TooLarge { refusal: served.too_large })
         // Who calls is known before any handler runs.
@@ -232,21 +227,13 @@ pub async fn run<R: Role>(
     tokio::pin!(stop);
     let following = identities.follow();
     tokio::pin!(following);
-    loop {
-        let is_ready = *ready.borrow_and_update();
-        set_health(&health, services(), is_ready).await;
-        if is_ready {
-            info!(%address, "serving");
-        }
-        tokio::select! {
-            ended = &mut serving => return ended.context("the server ended"),
-            () = &mut stop => break,
-            () = &mut following => {}
-            // A service that is always ready lets go of the other end.
-            Ok(()) = ready.changed() => {}
-        }
+    tokio::select! {
+        ended = &mut serving => return ended.context("the server ended"),
+        () = &mut stop => {}
+        // Neither ever ends.
+        ((), ()) = async { tokio::join!(&mut following, tell_readiness(&readiness, address)) } => {}
     }
-    set_health(&health, services(), false).await;
+    readiness.shutting_down();
     drop(drain);
     let limit = Duration::from_secs(options.drain_seconds);
     let drained = async {
@@ -266,10 +253,25 @@ pub async fn run<R: Role>(
     }
 }
 
-async fn set_health(health: &HealthReporter, services: impl Iterator<Item = &str>, is_ready: bool) {
-    use tonic_health::ServingStatus::{NotServing, Serving};
-    for service in services {
-        health.set_service_status(service, if is_ready { Serving } else { NotServing }).await;
+/// Says in the log when the process becomes ready, and why it is not any more. Never ends.
+async fn tell_readiness(readiness: &Readiness, address: SocketAddr) {
+    let mut known = readiness.follow();
+    let mut was_ready = false;
+    loop {
+        let (is_ready, why_not) = {
+            let known = known.borrow_and_update();
+            (known.is_ready(), known.why_not())
+        };
+        match (was_ready, is_ready) {
+            (false, true) => info!(%address, "serving"),
+            (true, false) => warn!(why = why_not, "not ready"),
+            (true, true) | (false, false) => {}
+        }
+        was_ready = is_ready;
+        // It ends with the last who tells, and then there is no more news.
+        if known.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -301,7 +301,8 @@ pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
     Ok(process.await?.with_scheme(setup.scheme()))
 }
 
-/// Starts a gateway between a vault and providers at one URL.
+/// Starts a gateway between a vault and providers at one URL, and waits until it listens: it
+/// answers calls from then on, and is ready when the vault has answered it.
 ///
 /// # Errors
 ///
@@ -315,7 +316,8 @@ pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &S
     }
     options.extend(setup.gateway_options.iter().map(OsString::from));
     let environment = &setup.gateway_environment;
-    let process = Process::start("chat-gateway", options, environment, folder, setup.log_filter.as_deref(), "serving");
+    let process =
+        Process::start("chat-gateway", options, environment, folder, setup.log_filter.as_deref(), "listening");
     Ok(process.await?.with_scheme(setup.scheme()))
 }
 

@@ -26,9 +26,17 @@ const STOP_MAX: Duration = Duration::from_secs(30);
 pub struct Process {
     child: Child,
     scheme: &'static str,
-    address: String,
+    addresses: Addresses,
     log: Log,
     ended: watch::Receiver<bool>,
+}
+
+/// Where a process says that it listens.
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    rpc: String,
+    /// Said before the other one.
+    probes: String,
 }
 
 /// What a process wrote so far.
@@ -48,7 +56,7 @@ impl Log {
 }
 
 impl Process {
-    /// Starts a service on a port of the system's choice, and waits until it says `until`.
+    /// Starts a service on ports of the system's choice, and waits until it says `until`.
     pub(crate) async fn start(
         service: &str,
         options: Vec<OsString>,
@@ -70,19 +78,19 @@ impl Process {
             .spawn()
             .with_context(|| format!("cannot run {service}"))?;
         let log = Log::default();
-        let (address_found, mut address) = watch::channel(String::new());
+        let (address_found, mut addresses) = watch::channel(Addresses::default());
         let (end, ended) = watch::channel(false);
         let stderr = child.stderr.take().context("stderr is piped")?;
         tokio::spawn(follow(stderr, log.clone(), Some((until, address_found)), Some(end)));
         let stdout = child.stdout.take().context("stdout is piped")?;
         tokio::spawn(follow(stdout, log.clone(), None, None));
         // The sender goes with the log: a process that ends before it serves is not waited for.
-        let found = timeout(START_MAX, address.wait_for(|address| !address.is_empty())).await;
-        let address = match found {
-            Ok(Ok(address)) => address.clone(),
+        let found = timeout(START_MAX, addresses.wait_for(|addresses| !addresses.rpc.is_empty())).await;
+        let addresses = match found {
+            Ok(Ok(addresses)) => addresses.clone(),
             Ok(Err(_)) | Err(_) => bail!("{service} does not serve:\n{}", log.text()),
         };
-        Ok(Self { child, scheme: "http", address, log, ended })
+        Ok(Self { child, scheme: "http", addresses, log, ended })
     }
 
     pub(crate) fn with_scheme(self, scheme: &'static str) -> Self {
@@ -91,7 +99,12 @@ impl Process {
 
     /// Where it listens: `http://127.0.0.1:PORT`, or `https://`.
     pub fn url(&self) -> String {
-        format!("{}://{}", self.scheme, self.address)
+        format!("{}://{}", self.scheme, self.addresses.rpc)
+    }
+
+    /// Where it answers probes: `http://127.0.0.1:PORT`.
+    pub fn probe_url(&self) -> String {
+        format!("http://{}", self.addresses.probes)
     }
 
     /// What it wrote so far, to both outputs.
@@ -136,7 +149,8 @@ impl Process {
     }
 }
 
-/// The binary of a service, beside the running one. Starts with a clean environment.
+/// The binary of a service, beside the running one. Starts with a clean environment, in which
+/// probes are answered on a port of the system's choice.
 pub fn command(service: &str) -> Command {
     let mut command = Command::new(binary(&format!("system-{service}")));
     for (name, _) in std::env::vars_os() {
@@ -144,6 +158,9 @@ pub fn command(service: &str) -> Command {
         if ["ARCHESTRA_", "KEY_VAULT_", "CHAT_GATEWAY_"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name.as_ref());
         }
+    }
+    for variable in ["KEY_VAULT_PROBE_LISTEN", "CHAT_GATEWAY_PROBE_LISTEN"] {
+        command.env(variable, "127.0.0.1:0");
     }
     command
 }
@@ -162,7 +179,7 @@ fn binary(name: &str) -> PathBuf {
 async fn follow(
     output: impl AsyncRead + Unpin,
     log: Log,
-    address: Option<(&'static str, watch::Sender<String>)>,
+    found: Option<(&'static str, watch::Sender<Addresses>)>,
     end: Option<watch::Sender<bool>>,
 ) {
     #[derive(Deserialize)]
@@ -174,11 +191,12 @@ async fn follow(
     let mut lines = BufReader::new(output).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         log.push(&line);
-        let Some((until, address)) = &address else { continue };
-        if let Ok(serving) = serde_json::from_str::<Serving>(&line)
-            && serving.message == *until
-        {
-            address.send_replace(serving.address);
+        let Some((until, found)) = &found else { continue };
+        let Ok(Serving { message, address }) = serde_json::from_str(&line) else { continue };
+        if message == "answering probes" {
+            found.send_modify(|addresses| addresses.probes = address);
+        } else if message == *until {
+            found.send_modify(|addresses| addresses.rpc = address);
         }
     }
     if let Some(end) = end {

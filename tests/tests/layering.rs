@@ -40,14 +40,23 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("chat-gateway/src/cli", &["crate::chat", "crate::provider", "crate::rpc", "reqwest"]),
-    ("service-runtime/src", &["key_vault::", "chat_gateway::", "proto::", "sea_orm", "reqwest"]),
+    ("service-runtime/src", &["key_vault::", "chat_gateway::", "proto::", "sea_orm"]),
     ("proto/src/lib.rs", &["sea_orm", "reqwest", "tokio"]),
 ];
 
 /// Where only one file of each service may use a thing.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sea_orm", &["key-vault/src/store"]),
-    ("reqwest::", &["chat-gateway/src/upstream", "key-vault/src/seal/secrets_manager/transit/client.rs"]),
+    (
+        "reqwest::",
+        &[
+            "chat-gateway/src/upstream",
+            "key-vault/src/seal/secrets_manager/transit/client.rs",
+            "service-runtime/src/telemetry/otlp.rs",
+        ],
+    ),
+    ("opentelemetry_otlp", &["service-runtime/src/telemetry/otlp.rs"]),
+    ("prometheus_client", &["service-runtime/src/metrics.rs"]),
     ("ring::aead", &["key-vault/src/seal"]),
 ];
 

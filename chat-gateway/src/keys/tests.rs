@@ -5,7 +5,7 @@ use proto::{
     keyvault::{ErrorReason, KeyChange, key_change::Kind},
     types,
 };
-use service_runtime::failure::Code;
+use service_runtime::{failure::Code, readiness::Readiness};
 
 use super::*;
 use crate::vault_client::fake::{AWAY, FakeVault, KEY, Say, until};
@@ -18,7 +18,8 @@ const SHORT: Say = Say::Key { lease: Some(Duration::from_millis(50)), revision: 
 const UNUSABLE: Say = Say::Refuse(Code::FailedPrecondition, ErrorReason::KeyUnusable);
 
 fn keys(vault: &FakeVault, grace: Duration) -> Keys {
-    Keys::new(vault.client(), &KeyOptions { entries: NonZeroUsize::new(100).unwrap(), grace })
+    let contact = Contact::new(&Readiness::default());
+    Keys::new(vault.client(), contact, &KeyOptions { entries: NonZeroUsize::new(100).unwrap(), grace })
 }
 
 fn acme() -> Label {

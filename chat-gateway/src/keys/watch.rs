@@ -9,20 +9,23 @@ use service_runtime::failure::Chain;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::cache::Cache;
+use super::{cache::Cache, contact::Contact};
 use crate::vault_client::{Position, Told, VaultClient, WatchError};
 
 /// How long to wait before a watch is begun again. Doubled with each further failure.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Keeps `cache` right. Never ends.
-pub(super) async fn follow(vault: &VaultClient, cache: &Cache) {
+/// Keeps `cache` right, and notes in `contact` whether the vault tells anything. Never ends.
+pub(super) async fn follow(vault: &VaultClient, contact: &Contact, cache: &Cache) {
     let mut watcher = Watcher::new(cache);
     // Gateways that start together do not all watch the same replica.
     let mut turn = fastrand::usize(..1_000);
     loop {
-        let Err(error) = watch(vault, turn, &mut watcher).await;
+        let Err(error) = watch(vault, contact, turn, &mut watcher).await;
+        if matches!(error, WatchError::Lost(_)) {
+            contact.is_lost(&error);
+        }
         let wait = watcher.lost(&error);
         // Not all at once when a replica goes away.
         sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -30,10 +33,16 @@ pub(super) async fn follow(vault: &VaultClient, cache: &Cache) {
     }
 }
 
-async fn watch(vault: &VaultClient, turn: usize, watcher: &mut Watcher<'_>) -> Result<Infallible, WatchError> {
+async fn watch(
+    vault: &VaultClient,
+    contact: &Contact,
+    turn: usize,
+    watcher: &mut Watcher<'_>,
+) -> Result<Infallible, WatchError> {
     let mut changes = vault.watch(turn, watcher.position.as_ref()).await?;
     loop {
         watcher.told(changes.next().await?);
+        contact.is_there();
     }
 }
 

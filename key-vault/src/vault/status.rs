@@ -1,37 +1,75 @@
 //! How this replica is, for probes and for the operator.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
+use service_runtime::readiness::{Component, Readiness};
 use uuid::Uuid;
 
 use super::{KekStatus, Vault};
 use crate::{change::Position, store::ReplicaRow};
 
+/// The database: what every call needs.
+pub(crate) const STORE: &str = "store";
+
+/// The key encryption keys: what keys are opened and sealed with.
+pub(crate) const KEYRING: &str = "keyring";
+
+/// The records without which no key is released.
+pub(crate) const AUDIT: &str = "audit";
+
+/// The configured secrets manager. Keys that are open serve on without it.
+const SECRETS_MANAGER: &str = "secrets_manager";
+
+/// How long the database may fail before the replica is not ready: a failover, or one question
+/// that was lost, is shorter.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same of records. Whoever cannot be recorded is refused meanwhile, and may try again.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Shorter than the time between two checks: the second failure in a row counts.
+const SECRETS_MANAGER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a replica remembers of how it was.
 #[derive(Debug)]
-pub(super) struct Condition {
-    ready: watch::Sender<bool>,
+pub(crate) struct Condition {
+    store: Component,
+    keyring: Component,
+    secrets_manager: Component,
+    audit: Component,
     notes: Mutex<Notes>,
 }
 
 #[derive(Debug, Default)]
 struct Notes {
+    /// Why the database takes no writes, if it does not.
+    not_written: Option<String>,
     sealed_because: String,
     manager_problem: Option<String>,
     manager_well: Option<DateTime<Utc>>,
     undecryptable: i64,
 }
 
-impl Default for Condition {
-    fn default() -> Self {
-        let notes = Notes { sealed_because: "the vault is starting".to_owned(), ..Notes::default() };
-        Self { ready: watch::Sender::new(false), notes: Mutex::new(notes) }
-    }
-}
-
 impl Condition {
+    /// That of a replica that starts.
+    pub(crate) fn new(readiness: &Readiness) -> Self {
+        let notes = Notes { sealed_because: "the vault is starting".to_owned(), ..Notes::default() };
+        let condition = Self {
+            store: readiness.component(STORE, STORE_PATIENCE),
+            keyring: readiness.component(KEYRING, Duration::ZERO),
+            secrets_manager: readiness.component(SECRETS_MANAGER, SECRETS_MANAGER_PATIENCE),
+            audit: readiness.component(AUDIT, AUDIT_PATIENCE),
+            notes: Mutex::new(notes),
+        };
+        // Nothing waits for it: a vault that is unsealed has had its answers.
+        condition.secrets_manager.impaired("it was not asked yet");
+        condition
+    }
+
     /// What was noted. Nothing can panic while it is held.
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,6 +81,7 @@ impl Condition {
 
     /// Notes why the vault is sealed. True if that is news.
     pub(super) fn sealed(&self, reason: String) -> bool {
+        self.keyring.unwell(&reason);
         let mut notes = self.notes();
         let news = notes.sealed_because != reason;
         notes.sealed_because = reason;
@@ -51,11 +90,44 @@ impl Condition {
 
     pub(super) fn unsealed(&self) {
         self.notes().sealed_because.clear();
-        self.ready.send_replace(true);
+        self.keyring.well();
+        // Nothing was recorded yet, and nothing failed.
+        self.audit.well();
+    }
+
+    /// Notes whether the database can be read, or why not.
+    pub(super) fn reads(&self, problem: Option<String>) {
+        match problem.or_else(|| self.notes().not_written.clone()) {
+            None => self.store.well(),
+            Some(problem) => {
+                self.store.unwell(&format!("{problem}; see that the database runs and what --database-url says"));
+            }
+        }
+    }
+
+    /// Notes whether the database takes writes, or why not. Counts when it is read next.
+    pub(super) fn writes(&self, problem: Option<String>) {
+        self.notes().not_written = problem.map(|problem| format!("the database takes no writes: {problem}"));
+    }
+
+    /// Notes whether calls can be recorded, or why not.
+    pub(super) fn records(&self, problem: Option<&str>) {
+        match problem {
+            None => self.audit.well(),
+            Some(problem) => {
+                self.audit.unwell(&format!(
+                    "no call can be recorded, so no key is released: {problem}; see that the database takes writes"
+                ));
+            }
+        }
     }
 
     /// Notes how the secrets manager is. True if that is news.
     pub(super) fn manager(&self, problem: Option<String>) -> bool {
+        match &problem {
+            None => self.secrets_manager.well(),
+            Some(problem) => self.secrets_manager.impaired(problem),
+        }
         let mut notes = self.notes();
         if problem.is_none() {
             notes.manager_well = Some(Utc::now());
@@ -87,11 +159,6 @@ pub(crate) struct SealStatus {
 }
 
 impl Vault {
-    /// Whether this replica serves, and when that changes.
-    pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
-        self.condition.ready.subscribe()
-    }
-
     /// How this replica is.
     pub(crate) async fn seal_status(&self) -> SealStatus {
         let keks = self.kek_statuses().await.unwrap_or_default();

@@ -32,6 +32,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// How long one question to the database may take before it is asked anew.
 const QUESTION_MAX: Duration = Duration::from_secs(5);
 
+/// How many reports in a row must fail before the database counts as one that takes no writes:
+/// one may have waited behind others.
+const WRITE_FAILURES_MIN: u32 = 2;
+
 const CLEANING_INTERVAL: Duration = Duration::from_secs(10);
 const REWRAP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -113,20 +117,40 @@ impl Vault {
                     if kek_revision != Some(position.kek_revision) && self.learn_keks().await.is_ok() {
                         kek_revision = Some(position.kek_revision);
                     }
-                    noted(&mut well, true);
+                    self.read(&mut well, None);
                 }
-                Ok(Ok(None)) => {}
-                Ok(Err(_)) | Err(_) => noted(&mut well, false),
+                Ok(Ok(None)) => self.read(&mut well, None),
+                Ok(Err(error)) => self.read(&mut well, Some(Chain(&error).to_string())),
+                Err(_) => self.read(&mut well, Some(unanswered())),
             }
             sleep(jittered(FOLLOW_INTERVAL)).await;
         }
     }
 
+    /// Notes whether the database answered, and says once that it went away, and that it is back.
+    fn read(&self, well: &mut bool, problem: Option<String>) {
+        match (*well, &problem) {
+            (true, Some(problem)) => warn!(problem, "the database does not answer"),
+            (false, None) => info!("the database answers again"),
+            (true, None) | (false, Some(_)) => {}
+        }
+        *well = problem.is_none();
+        self.condition.reads(problem);
+    }
+
     async fn reporting(&self) {
+        let mut failures = 0;
         loop {
-            if !matches!(timeout(QUESTION_MAX, self.report()).await, Ok(Ok(()))) {
-                debug!("the replica could not report");
+            let problem = match timeout(QUESTION_MAX, self.report()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Chain(&error).to_string()),
+                Err(_) => Some(unanswered()),
+            };
+            failures = if problem.is_some() { failures + 1 } else { 0 };
+            if let Some(problem) = &problem {
+                debug!(problem, "the replica could not report");
             }
+            self.condition.writes(problem.filter(|_| failures >= WRITE_FAILURES_MIN));
             sleep(REPORT_INTERVAL).await;
         }
     }
@@ -224,14 +248,8 @@ impl Vault {
     }
 }
 
-/// Says once that the database went away, and once that it is back.
-fn noted(well: &mut bool, is_well: bool) {
-    if *well && !is_well {
-        warn!("the database does not answer");
-    } else if !*well && is_well {
-        info!("the database answers again");
-    }
-    *well = is_well;
+fn unanswered() -> String {
+    format!("the database did not answer within {} s", QUESTION_MAX.as_secs())
 }
 
 /// A duration up to a fifth shorter or longer, so that replicas do not do things in step.

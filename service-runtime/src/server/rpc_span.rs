@@ -41,14 +41,14 @@ pub(super) struct RpcSpans {
 
 #[derive(Debug)]
 struct Shared {
-    services: &'static [&'static str],
+    services: Vec<&'static str>,
     fault_of: FaultOf,
     duration: Histogram,
 }
 
 impl RpcSpans {
     /// For the RPCs of `services`.
-    pub(super) fn new(services: &'static [&'static str], fault_of: FaultOf) -> Self {
+    pub(super) fn new(services: Vec<&'static str>, fault_of: FaultOf) -> Self {
         let describe = Describe {
             name: "rpc.server.call.duration",
             unit: "s",

@@ -236,14 +236,15 @@ fn as_nobody(program: &Path, home: &Path) -> Command {
     command
 }
 
-/// Starts a service and waits until it serves.
+/// Starts a service and waits until it listens.
 fn serve(mut command: Command) -> Running {
-    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]);
+    command.args(["--log-format", "json"]);
     let mut running = Running(command.spawn().expect("it runs"));
     let mut log = String::new();
     let mut lines = BufReader::new(running.0.stderr.take().expect("stderr is piped"));
     while lines.read_line(&mut log).expect("text") > 0 {
-        if log.contains(r#""message":"serving""#) {
+        if log.contains(r#""message":"listening""#) {
             assert!(log.contains("memory is kept from core files"), "it is logged: {log}");
             // Read on, so that it never waits for a reader.
             std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use service_runtime::readiness::Readiness;
 use tempfile::TempDir;
 use tokio::{select, time::Instant};
 
@@ -12,7 +13,7 @@ use crate::{
     limits::Rates,
     seal::secrets_manager::{LocalKeyring, Managers},
     store::{Place as Database, Pooler, Store},
-    vault::Upkeep,
+    vault::{Condition, Upkeep},
 };
 
 const KEPT_FOR: Duration = Duration::from_hours(24);
@@ -32,7 +33,8 @@ async fn vault() -> (Vault, TempDir) {
         usage_retention: TimeDelta::days(400),
     };
     let rates = Rates { resolves_per_second: 0, mutations_per_second: 0, distinct_keys_per_minute: 0 };
-    let vault = Vault::new(store, managers, Environment::default(), upkeep, rates);
+    let vault =
+        Vault::new(store, managers, Environment::default(), upkeep, rates, Condition::new(&Readiness::default()));
     vault.unseal().await.unwrap();
     (vault, folder)
 }

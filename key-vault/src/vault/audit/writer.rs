@@ -11,8 +11,9 @@ use tokio::{
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::{Pending, refusals::WINDOW};
+use super::{Pending, event, refusals::WINDOW};
 use crate::{
+    access::Caller,
     audit::{Chain, Event},
     seal::AuditKey,
     store::{self, AuditRows, Store},
@@ -55,7 +56,10 @@ impl Vault {
         loop {
             select! {
                 _ = waiting.recv_many(&mut batch, BATCH_MAX) => self.write_batch(&mut writer, &mut batch).await,
-                _ = tick.tick() => self.write_refusals(&mut writer).await,
+                _ = tick.tick() => {
+                    self.write_refusals(&mut writer).await;
+                    self.look_again(&mut writer).await;
+                }
             }
         }
     }
@@ -97,15 +101,28 @@ impl Vault {
         let begun = Instant::now();
         let outcome = timeout(WRITE_MAX, writing).await.unwrap_or(Err(Failed::TooSlow));
         self.metrics.audit_batch(events.len(), begun.elapsed(), outcome.is_ok());
-        match &outcome {
-            Ok(()) if !writer.well => info!("the audit log is written again"),
-            Err(error) if writer.well => {
-                error!(error = %Causes(error), "the audit log cannot be written: no key is released");
-            }
-            Ok(()) | Err(_) => {}
+        self.note_written(writer, &outcome);
+        outcome.is_ok()
+    }
+
+    /// After a failure: finds out whether a record could be written again. A replica that is not
+    /// ready gets no calls, and with them none that would tell.
+    async fn look_again(&self, writer: &mut Writer) {
+        let Some(sealer) = self.sealer.load_full().filter(|_| !writer.well) else { return };
+        let rehearsal = writer.rehearse(&self.store, sealer.audit_key());
+        let outcome = timeout(WRITE_MAX, rehearsal).await.unwrap_or(Err(Failed::TooSlow));
+        self.note_written(writer, &outcome);
+    }
+
+    fn note_written(&self, writer: &mut Writer, outcome: &Result<(), Failed>) {
+        let problem = outcome.as_ref().err().map(|error| Causes(error).to_string());
+        match (writer.well, &problem) {
+            (false, None) => info!("the audit log is written again"),
+            (true, Some(problem)) => error!(error = problem, "the audit log cannot be written: no key is released"),
+            (true, None) | (false, Some(_)) => {}
         }
-        writer.well = outcome.is_ok();
-        writer.well
+        writer.well = problem.is_none();
+        self.condition.records(problem.as_deref());
     }
 }
 
@@ -171,6 +188,27 @@ impl Writer {
         self.began = true;
         self.chain = Some(after);
         Ok(())
+    }
+
+    /// Does all that a record takes, and leaves none.
+    ///
+    /// # Cancel safety
+    ///
+    /// As of a write.
+    async fn rehearse(&mut self, store: &Store, key: &AuditKey) -> Result<(), Failed> {
+        let tx = store.begin_audit().await?;
+        let before = self.found(tx.audit(), key).await?;
+        let events = [event(&Caller::upkeep("Rehearse"))];
+        let (after, macs) = before.extended(key, &events);
+        if !tx.audit().replace_chain(&before, &after).await? {
+            return Err(Failed::Moved);
+        }
+        tx.audit().insert(&before, &events, macs).await?;
+        drop(tx);
+        // Nothing was permanent so far, and a full disk is noticed by what is to be.
+        let tx = store.begin_audit().await?;
+        tx.audit().lock_chain(key.vault()).await?.ok_or(Failed::NoLog)?;
+        Ok(tx.commit().await?)
     }
 
     /// Says it if what is said of the chain went back: an older copy was put in its place, and a
