@@ -121,6 +121,7 @@ impl Prometheus {
             .replace("15s", "1s")
             .replace("- alerts.yaml", &format!("- {rules}"));
         fs::write(folder.path().join("prometheus.yaml"), configuration)?;
+        service_runtime::tls::install_crypto_provider();
         let http = reqwest::Client::builder().no_proxy().timeout(QUERY_MAX).build()?;
         for _ in 0..STARTS_MAX {
             let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();

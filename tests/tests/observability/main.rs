@@ -3,6 +3,10 @@
 //! and the documents name what is there.
 
 mod dashboards;
+mod exposition;
+mod live;
+mod load;
+mod providers;
 mod rules;
 mod runbooks;
 
