@@ -126,8 +126,7 @@ impl Counter {
             let otel = meter.u64_counter(describe.name).with_unit(describe.unit).with_description(describe.help);
             Self { otel: otel.build(), family }
         };
-        let counter = counters.entry(describe.name).or_insert_with(make).clone();
-        counter
+        counters.entry(describe.name).or_insert_with(make).clone()
     }
 
     /// The counter of this name, which has no attributes and shows 0 before it is used.
@@ -177,8 +176,7 @@ impl Histogram {
             let otel = meter.f64_histogram(describe.name).with_unit(describe.unit).with_description(describe.help);
             Self { otel: otel.with_boundaries(buckets.to_vec()).build(), family }
         };
-        let histogram = histograms.entry(describe.name).or_insert_with(make).clone();
-        histogram
+        histograms.entry(describe.name).or_insert_with(make).clone()
     }
 
     /// Records a value, with the trace of the current span as its example.
@@ -242,8 +240,7 @@ impl Gauge {
             let otel = meter.i64_gauge(describe.name).with_unit(describe.unit).with_description(describe.help);
             Self { otel: otel.build(), family }
         };
-        let gauge = gauges.entry(describe.name).or_insert_with(make).clone();
-        gauge
+        gauges.entry(describe.name).or_insert_with(make).clone()
     }
 
     /// Shows `value`.
@@ -315,7 +312,7 @@ pub(crate) fn introduce(service: &'static str) {
 
 /// All instruments in the form that `accept` asks for, and its content type.
 ///
-/// Forms: OpenMetrics 1.0 with exemplars if it is asked for, as Prometheus does; else
+/// Forms: `OpenMetrics` 1.0 with exemplars if it is asked for, as Prometheus does; else
 /// Prometheus' own text format 0.0.4, which has none.
 pub fn exposition(accept: Option<&str>) -> (&'static str, String) {
     let mut out = String::new();

@@ -2,7 +2,7 @@
 //! crates that define them lag behind the conventions.
 //!
 //! Sources: OpenTelemetry semantic conventions 1.44 for RPC and HTTP (release candidate and
-//! stable), 1.41.1 for GenAI (development). What begins with `keyvault.`, `chatgateway.`,
+//! stable), 1.41.1 for `GenAI` (development). What begins with `keyvault.`, `chatgateway.`,
 //! `archestra.`, `organization.` or `service.ready` is ours.
 
 use std::time::Duration;

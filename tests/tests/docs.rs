@@ -50,9 +50,11 @@ type Acts = fn(&str) -> Option<Actor>;
 fn the_document_says_who_acts_as_measurements_do() {
     let document = file("docs/errors.md");
     let domains: [(&str, Acts); 2] = [
-        (proto::CHAT_ERROR_DOMAIN, |name| proto::chat::ErrorReason::from_wire_name(name).map(|reason| reason.actor())),
+        (proto::CHAT_ERROR_DOMAIN, |name| {
+            proto::chat::ErrorReason::from_wire_name(name).map(proto::chat::ErrorReason::actor)
+        }),
         (proto::KEYVAULT_ERROR_DOMAIN, |name| {
-            proto::keyvault::ErrorReason::from_wire_name(name).map(|reason| reason.actor())
+            proto::keyvault::ErrorReason::from_wire_name(name).map(proto::keyvault::ErrorReason::actor)
         }),
     ];
     for (domain, acts) in domains {

@@ -47,7 +47,7 @@ pub(super) enum Name {
 pub(super) struct Circuits {
     /// So many faults in a row, without an answer between them, open a circuit. 0: never.
     faults_max: u32,
-    circuits: Mutex<HashMap<Name, Circuit>>,
+    known: Mutex<HashMap<Name, Circuit>>,
     metrics: Arc<Metrics>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Permit<'a> {
 impl Circuits {
     /// All are closed.
     pub(super) fn new(faults_max: u32, metrics: Arc<Metrics>) -> Self {
-        Self { faults_max, circuits: Mutex::default(), metrics }
+        Self { faults_max, known: Mutex::default(), metrics }
     }
 
     /// Lets a call pass, unless the circuit is open.
@@ -157,7 +157,7 @@ impl Circuits {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Circuit>> {
         // Nothing that holds the lock panics.
-        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
