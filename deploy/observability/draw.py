@@ -28,7 +28,7 @@ HERE = pathlib.Path(__file__).parent
 BACK, CARD, TEXT, DIM, GRID = "#111217", "#181b1f", "#ccccdc", "#8e8e99", "#2c3235"
 COLORS = ["#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#37872d", "#fade2a", "#ffa6b0"]
 STATES = {"green": "#73bf69", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2"}
-UNIT_WIDTH, UNIT_HEIGHT = 0.5, 0.2  # inches of one unit of the grid
+UNIT_WIDTH, UNIT_HEIGHT = 0.36, 0.19  # inches of one unit of the grid
 LEGEND_MAX = 5
 RATE = "10s"
 
@@ -169,7 +169,7 @@ def main(url, path, seconds="60"):
         figure.text((left + 0.05) / WIDTH, 1 - 0.18 / height, board["title"], size=11, color=TEXT, weight="bold", va="center")
         draw(figure, board, left, height, url, span)
     image = io.BytesIO()
-    figure.savefig(image, dpi=100, facecolor=BACK)
+    figure.savefig(image, dpi=130, facecolor=BACK)
     # A few colors are enough, and a quarter of the size.
     Image.open(image).convert("RGB").quantize(64).save(path, optimize=True)
 

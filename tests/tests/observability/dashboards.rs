@@ -66,18 +66,21 @@ fn every_panel_says_what_it_shows_and_stands_beside_the_others() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Spoils a dashboard.
+type Spoils = fn(&mut Value);
+
 #[test]
 fn the_form_is_really_looked_at() {
     let good = all().remove(0).1;
-    let spoil: [(&str, &dyn Fn(&mut Value), &str); 6] = [
-        ("a second id", &|board| board["panels"][2]["id"] = board["panels"][1]["id"].clone(), "its id"),
-        ("no words", &|board| board["panels"][1]["description"] = json!(""), "no description"),
-        ("no unit", &|board| board["panels"][1]["fieldConfig"]["defaults"] = json!({}), "no unit"),
-        ("over another", &|board| board["panels"][2]["gridPos"] = board["panels"][1]["gridPos"].clone(), "overlaps"),
-        ("too wide", &|board| board["panels"][1]["gridPos"]["w"] = json!(GRID_WIDTH + 1), "beside the grid"),
+    let spoil: [(&str, Spoils, &str); 6] = [
+        ("a second id", |board| board["panels"][2]["id"] = board["panels"][1]["id"].clone(), "its id"),
+        ("no words", |board| board["panels"][1]["description"] = json!(""), "no description"),
+        ("no unit", |board| board["panels"][1]["fieldConfig"]["defaults"] = json!({}), "no unit"),
+        ("over another", |board| board["panels"][2]["gridPos"] = board["panels"][1]["gridPos"].clone(), "overlaps"),
+        ("too wide", |board| board["panels"][1]["gridPos"]["w"] = json!(GRID_WIDTH + 1), "beside the grid"),
         (
             "tied to one install",
-            &|board| board["panels"][1]["datasource"]["uid"] = json!("P1809F7CD0C75ACF3"),
+            |board| board["panels"][1]["datasource"]["uid"] = json!("P1809F7CD0C75ACF3"),
             "data source",
         ),
     ];

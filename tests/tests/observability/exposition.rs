@@ -44,7 +44,7 @@ pub(super) fn shown(text: &str) -> Metrics {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap_or((rest, ""));
-            metrics.entry(name.to_owned()).or_default().kind = kind.to_owned();
+            kind.clone_into(&mut metrics.entry(name.to_owned()).or_default().kind);
         } else if let Some((name, rest)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
             let part = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
             let name = [Some(name), part].into_iter().flatten().find(|name| metrics.contains_key(*name));
@@ -69,7 +69,7 @@ pub(super) fn differences(service: &str, shown: &Metrics) -> Vec<String> {
     for name in shown.keys().chain(documented.keys()).collect::<BTreeSet<_>>() {
         match (documented.get(name), shown.get(name)) {
             (Some(said), Some(is)) if said != is => {
-                all.push(format!("{service}: {name} is said {said:?}, and is {is:?}"))
+                all.push(format!("{service}: {name} is said {said:?}, and is {is:?}"));
             }
             (Some(_), None) => all.push(format!("{service}: {name} is in {DOCUMENT} only")),
             (None, Some(is)) => all.push(format!("{service}: {name} is not in {DOCUMENT}: {is:?}")),

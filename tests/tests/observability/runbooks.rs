@@ -59,6 +59,17 @@ fn every_panel_that_a_page_names_exists() {
 }
 
 #[test]
+fn every_link_of_a_page_leads_to_a_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks");
+    let index = ("README".to_owned(), file("docs/runbooks/README.md"));
+    for (name, text) in pages().into_iter().chain([index]) {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            assert!(folder.join(target).exists(), "{name}: {target}");
+        }
+    }
+}
+
+#[test]
 fn every_reason_on_which_an_operator_acts_is_in_a_page() {
     let pages: String = pages().into_iter().map(|(_, text)| text).collect();
     let document = file("docs/errors.md");
