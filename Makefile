@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|health|large_requests|layering|linearizable|models|mutations|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|health|large_requests|layering|linearizable|models|mutations|observability|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ conformance: ## Only what the providers' recorded traffic must come to
 faults: ## Only what comes of the faults of providers, with waits as long as they are in life
 	FAULTS_FULL=1 cargo test --locked -p system-tests --test faults -- --nocapture --test-threads 1
 
+dashboards-picture: ## Draw docs/pictures/dashboards.png anew: the panels of the dashboards after a bad night
+	@$(call need,prometheus,apt-get install prometheus); python3 -c 'import matplotlib' || { echo "matplotlib is missing; to install it: pip install matplotlib" >&2; exit 1; }; \
+	DASHBOARDS_PICTURE="$$PWD/docs/pictures/dashboards.png" cargo test --locked -p system-tests --test observability -- --nocapture live
+
 soak: export SOAK ?= 1
 soak: ## Only what is worth hours: crashes, replicas, watches, rotations, stale keys, slow streams; minutes with SOAK=short
 	cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation --test freshness --test paced_streams -- --nocapture --test-threads 1
@@ -71,4 +75,4 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance faults soak fmt lint doc deny proto pictures generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline

@@ -23,6 +23,7 @@ pub mod paced;
 pub mod phoenix;
 pub mod postgres;
 mod process;
+pub mod prometheus;
 pub mod replicas;
 pub mod resident;
 pub mod secured;
