@@ -237,7 +237,7 @@ pub async fn run<R: Role>(
     };
     // When its time comes, a server tells the clients of its connections to connect anew. Those
     // that come back here find the other one, whose gate is shut.
-    let mut serving = pin!(serve(Phase::Refusing, incoming.clone()));
+    let mut serving = pin!(serve(Phase::Parting, incoming.clone()));
     let mut refusing = pin!(serve(Phase::Over, incoming));
 
     let mut stop = pin!(stop);
@@ -260,7 +260,7 @@ pub async fn run<R: Role>(
     let seconds = Duration::from_secs;
     let mut closing = pin!(async {
         let after = async {
-            drain.reached(Phase::Refusing).await;
+            drain.reached(Phase::Parting).await;
             refusing.as_mut().await
         };
         let (first, second) = tokio::join!(serving.as_mut(), after);
