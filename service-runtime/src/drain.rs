@@ -3,8 +3,8 @@
 //! 1. [`Phase::Open`]: health says NOT_SERVING already, and everything is served as before, so
 //!    that whoever chooses among replicas learns of it first.
 //! 2. [`Phase::Refusing`]: what is under way goes on. New calls are refused with a reason.
-//! 3. [`Phase::Parting`]: clients are told to leave the connections that they have. New
-//!    connections are taken, and calls on them refused.
+//! 3. [`Phase::Parting`]: clients are told to leave the connections that are older than that, and
+//!    find other replicas behind the same address. Calls on newer ones are refused as before.
 //! 4. [`Phase::Cutting`]: the time is over. Services end what they do, each as its contract says.
 //! 5. [`Phase::Over`]: what has not ended by itself is ended here, and connections close.
 //!
@@ -35,8 +35,8 @@ use tracing::warn;
 use crate::failure::Failure;
 
 /// How long calls are refused before clients are told to leave their connections. Some clients
-/// fail a call without a reason that they begin just then; a caller that was refused waits
-/// longer than this before it calls again.
+/// (hyper's) fail a call without a reason that they begin just then; a caller that was refused
+/// waits longer than this before it calls again.
 const PARTING_AFTER: Duration = Duration::from_millis(500);
 
 /// How long services may take to end what is cut.
@@ -53,7 +53,7 @@ pub(crate) enum Phase {
     Open,
     /// It takes nothing new.
     Refusing,
-    /// It wants no connection any more.
+    /// It wants its connections to end.
     Parting,
     /// It ends what is under way.
     Cutting,

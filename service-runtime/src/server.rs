@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Ready, ready},
+    io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     pin::pin,
@@ -14,8 +15,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, builder::BoolishValueParser};
 use futures_util::{
-    TryFutureExt as _,
+    StreamExt as _, TryFutureExt as _,
     future::{Either, MapOk},
+    stream::{self, BoxStream},
 };
 use tokio::{
     net::TcpListener,
@@ -31,7 +33,7 @@ use crate::{
     drain::{Drain, Farewell, Gate, HEALTH, Phase},
     failure::Failure,
     identity::{Identities, Refusal},
-    incoming::{Connection, InTurn, Incoming},
+    incoming::{Connection, InTurn, Incoming, Io},
     policy::{Policy, Role},
     telemetry,
     tls::ServerTlsOptions,
@@ -223,7 +225,7 @@ pub async fn run<R: Role>(
     let identities = Arc::new(served.identities);
     let incoming = InTurn::new(Incoming::new(listener, identities.tls().cloned()));
     let gate = Gate { drain: drain.clone(), farewell: served.farewell };
-    let serve = |until: Phase, incoming: InTurn| {
+    let serve = |until: Phase, incoming: BoxStream<'static, io::Result<Io>>| {
         builder(served.streams_per_connection_max)
             // First, so that everything below, rejections included, has a trace.
             .layer(RpcSpans)
@@ -236,9 +238,10 @@ pub async fn run<R: Role>(
             .serve_with_incoming_shutdown(incoming, drain.reached(until))
     };
     // When its time comes, a server tells the clients of its connections to connect anew. Those
-    // that come back here find the other one, whose gate is shut.
-    let mut serving = pin!(serve(Phase::Parting, incoming.clone()));
-    let mut refusing = pin!(serve(Phase::Over, incoming));
+    // who come once calls are refused find another one, which does so in the end only.
+    let before = incoming.clone().take_until(drain.reached(Phase::Refusing)).chain(stream::pending());
+    let mut serving = pin!(serve(Phase::Parting, before.boxed()));
+    let mut refusing = pin!(serve(Phase::Over, incoming.boxed()));
 
     let mut stop = pin!(stop);
     let mut following = pin!(identities.follow());
@@ -260,7 +263,7 @@ pub async fn run<R: Role>(
     let seconds = Duration::from_secs;
     let mut closing = pin!(async {
         let after = async {
-            drain.reached(Phase::Parting).await;
+            drain.reached(Phase::Refusing).await;
             refusing.as_mut().await
         };
         let (first, second) = tokio::join!(serving.as_mut(), after);
