@@ -2,10 +2,11 @@
 //!
 //! 1. [`Phase::Open`]: health says NOT_SERVING already, and everything is served as before, so
 //!    that whoever chooses among replicas learns of it first.
-//! 2. [`Phase::Refusing`]: what is under way goes on. New calls are refused with a reason, and
-//!    clients are told to connect elsewhere.
-//! 3. [`Phase::Cutting`]: the time is over. Services end what they do, each as its contract says.
-//! 4. [`Phase::Over`]: what has not ended by itself is ended here, and connections close.
+//! 2. [`Phase::Refusing`]: what is under way goes on. New calls are refused with a reason.
+//! 3. [`Phase::Parting`]: clients are told to leave the connections that are older than that, and
+//!    find other replicas behind the same address. Calls on newer ones are refused as before.
+//! 4. [`Phase::Cutting`]: the time is over. Services end what they do, each as its contract says.
+//! 5. [`Phase::Over`]: what has not ended by itself is ended here, and connections close.
 //!
 //! A [`Work`] is what a stopping server waits for: a call until its answer is handed over whole,
 //! or what a service does beside its calls.
@@ -25,13 +26,18 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::warn;
 
 use crate::failure::Failure;
+
+/// How long calls are refused before clients are told to leave their connections. Some clients
+/// (hyper's) fail a call without a reason that they begin just then; a caller that was refused
+/// waits longer than this before it calls again.
+const PARTING_AFTER: Duration = Duration::from_millis(500);
 
 /// How long services may take to end what is cut.
 const UNWIND_MAX: Duration = Duration::from_millis(500);
@@ -47,6 +53,8 @@ pub(crate) enum Phase {
     Open,
     /// It takes nothing new.
     Refusing,
+    /// It wants its connections to end.
+    Parting,
     /// It ends what is under way.
     Cutting,
     /// Nothing is left that says anything.
@@ -119,10 +127,13 @@ impl Drain {
     /// Goes through the phases: takes new work for `delay`, then waits for what is under way up to
     /// `limit`, then cuts it.
     pub(crate) async fn run_down(&self, delay: Duration, limit: Duration) {
-        self.state.send_modify(|state| state.end = Some(Instant::now() + delay + limit));
+        let end = Instant::now() + delay + limit;
+        self.state.send_modify(|state| state.end = Some(end));
         sleep(delay).await;
         self.enter(Phase::Refusing);
-        if timeout(limit, self.work.closed()).await.is_err() {
+        sleep(limit.min(PARTING_AFTER)).await;
+        self.enter(Phase::Parting);
+        if timeout_at(end, self.work.closed()).await.is_err() {
             let count = self.work.receiver_count();
             warn!(count, limit_s = limit.as_secs(), "what was still under way at the end of the drain time is cut");
             self.enter(Phase::Cutting);

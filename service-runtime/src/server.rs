@@ -5,6 +5,7 @@ mod rpc_span;
 use std::{
     fmt,
     future::{Ready, ready},
+    io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     pin::pin,
@@ -16,8 +17,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, builder::BoolishValueParser};
 use futures_util::{
-    TryFutureExt as _,
+    StreamExt as _, TryFutureExt as _,
     future::{Either, MapOk},
+    stream::{self, BoxStream},
 };
 use tokio::{
     net::TcpListener,
@@ -32,7 +34,7 @@ use crate::{
     failure::Failure,
     health,
     identity::{Identities, Refusal},
-    incoming::{Connection, InTurn, Incoming},
+    incoming::{Connection, InTurn, Incoming, Io},
     policy::{Policy, Role},
     readiness::Readiness,
     tls::ServerTlsOptions,
@@ -224,7 +226,7 @@ pub async fn run<R: Role>(
     let gate = Gate { drain: drain.clone(), farewell: served.farewell };
     let is_served = |name: &str| served.services.iter().any(|service| service.name == name);
     let spans = RpcSpans::new(served.descriptors, is_served, served.fault_of)?;
-    let serve = |until: Phase, incoming: InTurn| {
+    let serve = |until: Phase, incoming: BoxStream<'static, io::Result<Io>>| {
         builder(served.streams_per_connection_max)
             // First, so that everything below, rejections included, has a trace.
             .layer(spans.clone())
@@ -237,9 +239,10 @@ pub async fn run<R: Role>(
             .serve_with_incoming_shutdown(incoming, drain.reached(until))
     };
     // When its time comes, a server tells the clients of its connections to connect anew. Those
-    // that come back here find the other one, whose gate is shut.
-    let mut serving = pin!(serve(Phase::Refusing, incoming.clone()));
-    let mut refusing = pin!(serve(Phase::Over, incoming));
+    // who come once calls are refused find another one, which does so in the end only.
+    let before = incoming.clone().take_until(drain.reached(Phase::Refusing)).chain(stream::pending());
+    let mut serving = pin!(serve(Phase::Parting, before.boxed()));
+    let mut refusing = pin!(serve(Phase::Over, incoming.boxed()));
 
     let mut stop = pin!(stop);
     let mut following = pin!(identities.follow());

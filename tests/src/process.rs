@@ -118,8 +118,18 @@ impl Process {
     }
 
     /// Asks it to stop, waits until it has, and returns how it ended and all it wrote.
-    pub async fn stop(mut self) -> (ExitStatus, String) {
-        self.signal("TERM").await;
+    pub async fn stop(self) -> (ExitStatus, String) {
+        self.is_told("TERM").await;
+        self.ends().await
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub async fn is_told(&self, signal: &str) {
+        self.signal(signal).await;
+    }
+
+    /// Waits until it has ended, and returns how, and all it wrote.
+    pub async fn ends(mut self) -> (ExitStatus, String) {
         let status =
             timeout(STOP_MAX, self.child.wait()).await.expect("it stops in time").expect("its status is known");
         self.ended.wait_for(|ended| *ended).await.expect("its log ends");

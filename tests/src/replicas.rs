@@ -108,7 +108,15 @@ impl Replicas {
         vault.log += &process.kill().await;
     }
 
-    /// Starts a replica that was killed.
+    /// Asks a replica to stop, and waits until it has.
+    pub async fn stop_one(&mut self, replica: usize) {
+        let vault = &mut self.vaults[replica];
+        let (status, written) = vault.process.take().expect("it runs").stop().await;
+        assert!(status.success(), "a vault stops well: {status}\n{written}");
+        vault.log += &written;
+    }
+
+    /// Starts a replica that was killed or stopped.
     pub async fn start_again(&mut self, replica: usize) {
         let process = start_vault(self.folder.path(), &self.setup).await.expect("the vault starts again");
         let vault = &mut self.vaults[replica];
