@@ -112,8 +112,9 @@ def draw_graph(axes, panel, url, span, seconds):
         for labels, times, values in range_of(url, target["expr"], span, seconds):
             lines.append((legend(target["legendFormat"], labels), times, values))
     lines.sort(key=lambda line: -max((v for v in line[2] if not math.isnan(v)), default=0))
+    # matplotlib leaves out names that begin with an underscore.
     for (name, times, values), color in zip(lines, COLORS * 9):
-        axes.plot(times, values, linewidth=0.9, color=color, label=name or "value")
+        axes.plot(times, values, linewidth=0.9, color=color, label=f" {name}")
     if defaults["custom"]["scaleDistribution"]["type"] == "log" and any(v > 0 for line in lines for v in line[2]):
         axes.set_yscale("log")
         axes.minorticks_off()
