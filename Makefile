@@ -64,6 +64,10 @@ deny: ## Licences, sources, duplicate and banned crates
 proto: ## Lint the contract, its form too, and compare it with its baseline
 	@$(call need,buf,npm install --global @bufbuild/buf@1.75.0); buf lint proto && buf format proto --diff --exit-code && buf breaking proto --against proto/baseline.binpb
 
+pictures: ## Draw docs/pictures/trace.png anew: a chat through both services, as Arize Phoenix shows it
+	@$(call need,phoenix,pip install arize-phoenix==20.26.1 in an environment of its own); $(call need,chromium,apt-get install chromium); \
+	TRACE_PICTURE="$$PWD/docs/pictures/trace.png" cargo test --locked -p system-tests --test telemetry phoenix -- --nocapture
+
 generate: ## Write the code of the contract, the schemas of the policies and docs/providers.md anew
 	GENERATE=1 cargo test --locked -p proto --test generated committed
 	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib -- the_committed_schema the_document_says
@@ -71,4 +75,4 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline

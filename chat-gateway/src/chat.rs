@@ -19,12 +19,16 @@ mod whole;
 use std::{sync::Arc, time::Duration};
 
 use clap::Args;
-use futures_util::{Stream, stream};
-use service_runtime::semconv::seconds;
+use futures_util::{Stream, future::BoxFuture, stream};
+use service_runtime::{
+    drain::Drain,
+    semconv::{attribute, seconds},
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
+use tracing::Span;
 
 use crate::{
     keys::Keys,
@@ -74,10 +78,12 @@ pub(crate) struct Chats {
     metrics: Arc<Metrics>,
     room: Arc<Semaphore>,
     room_max: usize,
+    drain: Drain,
 }
 
 impl Chats {
-    /// Answers with `keys`, and notes in `uses` what they are used for.
+    /// Answers with `keys`, and notes in `uses` what they are used for. What is under way when
+    /// the time of `drain` is over is cut.
     ///
     /// # Errors
     ///
@@ -88,11 +94,12 @@ impl Chats {
         uses: Arc<Uses>,
         limits: &ChatLimits,
         metrics: Arc<Metrics>,
+        drain: Drain,
     ) -> anyhow::Result<Self> {
         let room_max = limits.chats_max.min(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room_max));
         let attempts = Attempts::new(limits, Arc::clone(&metrics))?;
-        Ok(Self { keys, upstream, uses, attempts, metrics, room, room_max })
+        Ok(Self { keys, upstream, uses, attempts, metrics, room, room_max, drain })
     }
 
     /// Finds provider and key, sends the chat, and returns once the answer has begun. Nothing
@@ -108,11 +115,18 @@ impl Chats {
         let Ask { organization, profile, model, fallback_models, drains: _, chat } = ask;
         let deadline = self.upstream.deadline(callers_deadline);
         let plan = Plan::new(&model, &fallback_models, chat)?;
+        Span::current().record(attribute::DETECT_RULE, plan.first.rule.as_str());
         let (organization, profile) = (&organization, profile.as_ref());
         let mut trial = Trial::new(self, organization, profile, deadline);
-        let Begun { exchange, attempt, operation } = trial.run(plan).await?;
+        let mut cut: BoxFuture<'static, ()> = Box::pin(self.drain.cut());
+        let Begun { exchange, attempt, operation } = tokio::select! {
+            biased;
+            ended = trial.run(plan) => ended?,
+            () = &mut cut => return Err(Error::Stopping),
+        };
         let own = begun.elapsed().saturating_sub(trial.elsewhere);
-        Ok(Answer { exchange, attempt, operation, deadline, own, metrics: Arc::clone(&self.metrics), _room: room })
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Answer { exchange, attempt, operation, deadline, own, metrics, cut, _room: room })
     }
 }
 
@@ -125,6 +139,8 @@ pub(crate) struct Answer {
     /// The time that was spent here, and not waiting for the provider or the caller.
     own: Duration,
     metrics: Arc<Metrics>,
+    /// The gateway stops, and waits no longer.
+    cut: BoxFuture<'static, ()>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -172,7 +188,11 @@ impl Answer {
 
     async fn next(&mut self) -> Result<Option<Event>, Error> {
         let begun = Instant::now();
-        let event = self.exchange.next().await;
+        let event = tokio::select! {
+            biased;
+            event = self.exchange.next() => event,
+            () = &mut self.cut => Err(Fault::Stopping),
+        };
         self.own += begun.elapsed().saturating_sub(self.exchange.take_waited());
         self.operation.used(self.exchange.usage());
         match &event {

@@ -43,7 +43,7 @@ pub mod fuzzing;
 
 use std::sync::Arc;
 
-use service_runtime::{probes::Probes, readiness::Readiness, server};
+use service_runtime::{drain::Drain, probes::Probes, readiness::Readiness, server};
 use tokio::net::TcpListener;
 
 pub use chat::ChatLimits;
@@ -69,8 +69,7 @@ use vault_client::VaultClient;
 ///
 /// # Errors
 ///
-/// Fails before the first RPC if an option cannot be used, saying what to change, and
-/// after the last one if draining exceeds the configured time.
+/// Fails before the first RPC if an option cannot be used, saying what to change.
 pub async fn serve(
     options: &ServeOptions,
     listener: TcpListener,
@@ -102,10 +101,12 @@ async fn serve_chats(
     let uses = Arc::new(Uses::default());
     let mut reporter = Reporter::new(Arc::clone(&uses), vault.clone());
     let keys = Keys::new(vault.clone(), contact, &options.vault.keys());
-    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats, Arc::clone(&metrics))?;
+    let drain = Drain::default();
+    let of_chats = Arc::clone(&metrics);
+    let chats = Chats::new(keys.clone(), Arc::clone(&upstream), uses, &options.chats, of_chats, drain.clone())?;
     let models = ModelLists::new(keys.clone(), Arc::clone(&upstream));
     let methods = rpc::Methods { chats: Relay::new(chats), models, checks: KeyChecks::new(upstream), metrics };
-    let served = rpc::served(methods, identities, readiness, options.requests_bytes_max);
+    let served = rpc::served(methods, identities, readiness, drain, options.requests_bytes_max);
     let served = tokio::select! {
         served = server::run(&options.server, listener, served, stop) => served,
         () = vault.follow() => Ok(()),

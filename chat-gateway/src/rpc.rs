@@ -17,6 +17,7 @@ use proto::chat::{
     key_check_service_server::KeyCheckServiceServer,
 };
 use service_runtime::{
+    drain::{Drain, Farewell},
     failure::Failure,
     fields,
     health::Service,
@@ -78,6 +79,7 @@ pub(crate) fn served(
     methods: Methods,
     identities: Identities<Role>,
     readiness: Readiness,
+    drain: Drain,
     requests_bytes_max: usize,
 ) -> Served<Role> {
     let refusals = Refusals { no_room: failure::overloaded, late: failure::late };
@@ -94,6 +96,8 @@ pub(crate) fn served(
         too_large: failure::too_large,
         fault_of: measured::fault_of,
         readiness,
+        drain,
+        farewell: Farewell { refused: failure::stopping, cut: failure::stopping },
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }

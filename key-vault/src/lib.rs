@@ -52,7 +52,7 @@ use vault::{Condition, Vault};
 /// # Errors
 ///
 /// Fails before the first RPC if the database or the keyring are unusable, saying what
-/// to change, and after the last one if draining exceeds the configured time.
+/// to change.
 pub async fn serve(
     options: &ServeOptions,
     environment: Environment,

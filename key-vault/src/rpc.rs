@@ -33,6 +33,7 @@ use proto::keyvault::{
     vault_admin_service_server::VaultAdminServiceServer,
 };
 use service_runtime::{
+    drain::{Drain, Farewell},
     failure::Failure,
     fields,
     health::Service,
@@ -102,6 +103,9 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>, readiness:
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: SERVICES,
         readiness,
+        // Calls end before the drain time does; the server alone keeps to it.
+        drain: Drain::default(),
+        farewell: Farewell { refused: failure::stopping, cut: failure::cut_off },
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         fault_of: failure::fault_of,

@@ -51,6 +51,7 @@ impl chat::ErrorReason {
             | Self::AuditUnavailable
             | Self::RateLimited
             | Self::Overloaded
+            | Self::ShuttingDown
             | Self::ProviderUnreachable
             | Self::CallerNotAllowed => Actor::Operator,
             Self::InvalidField

@@ -8,7 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -118,6 +118,26 @@ impl Stream for Incoming {
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
+    }
+}
+
+/// The connections of a listener, for servers that take them one after another: none of those
+/// that are half made is lost between them.
+#[derive(Clone)]
+pub(crate) struct InTurn(Arc<Mutex<Incoming>>);
+
+impl InTurn {
+    pub(crate) fn new(incoming: Incoming) -> Self {
+        Self(Arc::new(Mutex::new(incoming)))
+    }
+}
+
+impl Stream for InTurn {
+    type Item = io::Result<Io>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Io>>> {
+        // What panicked in another's hands is as good as before.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(cx)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a service does before its first RPC and after its last.
 //!
 //! Hardening of the process, options, what is checked about a deployment, telemetry, TLS, who
-//! calls and who may, the server loop, how well it is and what probes ask, how much it has in
-//! hand, connections to other services, shutdown, and the wire form of a failure and of invalid
-//! fields. Nothing else belongs here:
+//! calls and who may, the server loop and its drain, how well it is and what probes ask, how much
+//! it has in hand, connections to other services, shutdown, and the wire form of a failure and of
+//! invalid fields. Nothing else belongs here:
 //!
 //! - It depends on no other crate of this workspace, so it cannot know a message or a
 //!   domain type.
@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod doctor;
+pub mod drain;
 pub mod failure;
 pub mod fields;
 pub mod hardening;

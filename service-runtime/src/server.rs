@@ -7,6 +7,7 @@ use std::{
     future::{Ready, ready},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,16 +19,20 @@ use futures_util::{
     TryFutureExt as _,
     future::{Either, MapOk},
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 use tonic::{Status, body::Body, service::Routes, transport::Server};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
 use crate::{
+    drain::{Drain, Farewell, Gate, HEALTH, Phase},
     failure::Failure,
     health,
     identity::{Identities, Refusal},
-    incoming::{Connection, Incoming},
+    incoming::{Connection, InTurn, Incoming},
     policy::{Policy, Role},
     readiness::Readiness,
     tls::ServerTlsOptions,
@@ -57,6 +62,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// are running end in peace.
 const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
 
+/// How long connections may take to close once everything on them has ended: what is said last
+/// must still be written.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// How a service listens and stops.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Server")]
@@ -77,7 +86,12 @@ pub struct ServerOptions {
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub reflection: bool,
 
-    /// How long running calls may take to end after SIGTERM, in seconds
+    /// How long new calls are taken after SIGTERM, while health says NOT_SERVING already, in
+    /// seconds: as long as whoever sends calls here needs to learn of it. Kubernetes takes a few
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub drain_delay_seconds: u64,
+
+    /// How long running calls may take to end after that, in seconds. Then they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub drain_seconds: u64,
 }
@@ -156,6 +170,10 @@ pub struct Served<R> {
     pub descriptors: &'static [u8],
     /// The failure of a request that is larger than a service reads.
     pub too_large: fn() -> Failure,
+    /// What the services know of the end.
+    pub drain: Drain,
+    /// What is said to callers at the end.
+    pub farewell: Farewell,
     /// Whether the services can do their work. Health says so; nothing is refused for it.
     pub readiness: Readiness,
     /// Whose fault a reason of the contract is.
@@ -173,12 +191,12 @@ impl<R> fmt::Debug for Served<R> {
     }
 }
 
-/// Serves until `stop` resolves, then lets running calls end within the drain time.
+/// Serves until `stop` resolves, then drains: see [`crate::drain`]. Calls that do not end in time
+/// are cut, and told so: that is what the time is for, and no failure.
 ///
 /// # Errors
 ///
-/// Fails if the server cannot run, or if calls were still running after the drain
-/// time; they are cut then.
+/// Fails if the server cannot run.
 pub async fn run<R: Role>(
     options: &ServerOptions,
     listener: TcpListener,
@@ -200,33 +218,31 @@ pub async fn run<R: Role>(
     }
     info!(%address, "listening");
 
+    let drain = served.drain;
     let identities = Arc::new(served.identities);
-    let incoming = Incoming::new(listener, identities.tls().cloned());
-    let (drain, draining) = tokio::sync::oneshot::channel::<()>();
-    let serving = Server::builder()
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_concurrent_streams(served.streams_per_connection_max)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .max_connection_age(CONNECTION_AGE_MAX)
-        // First, so that everything below, rejections included, has a trace.
-        .layer(RpcSpans::new(served.services.iter().map(|service| service.name).collect(), served.fault_of))
-        // Inside the span, so that the refusal has its trace.
-        .layer(TooLarge { refusal: served.too_large })
-        // Who calls is known before any handler runs.
-        .layer(Authenticate { identities: Arc::clone(&identities), refuse: served.refuse })
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, async {
-            // A dropped sender means the same as a message: stop.
-            let _ = draining.await;
-        });
-    tokio::pin!(serving);
+    let incoming = InTurn::new(Incoming::new(listener, identities.tls().cloned()));
+    let gate = Gate { drain: drain.clone(), farewell: served.farewell };
+    let is_served = |name: &str| served.services.iter().any(|service| service.name == name);
+    let spans = RpcSpans::new(served.descriptors, is_served, served.fault_of)?;
+    let serve = |until: Phase, incoming: InTurn| {
+        builder(served.streams_per_connection_max)
+            // First, so that everything below, rejections included, has a trace.
+            .layer(spans.clone())
+            // Inside the span, so that the refusal has its trace.
+            .layer(gate.clone())
+            .layer(TooLarge { refusal: served.too_large })
+            // Who calls is known before any handler runs.
+            .layer(Authenticate { identities: Arc::clone(&identities), refuse: Arc::clone(&served.refuse) })
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(incoming, drain.reached(until))
+    };
+    // When its time comes, a server tells the clients of its connections to connect anew. Those
+    // that come back here find the other one, whose gate is shut.
+    let mut serving = pin!(serve(Phase::Refusing, incoming.clone()));
+    let mut refusing = pin!(serve(Phase::Over, incoming));
 
-    tokio::pin!(stop);
-    let following = identities.follow();
-    tokio::pin!(following);
+    let mut stop = pin!(stop);
+    let mut following = pin!(identities.follow());
     tokio::select! {
         ended = &mut serving => return ended.context("the server ended"),
         () = &mut stop => {}
@@ -234,23 +250,44 @@ pub async fn run<R: Role>(
         ((), ()) = async { tokio::join!(&mut following, tell_readiness(&readiness, address)) } => {}
     }
     readiness.shutting_down();
-    drop(drain);
-    let limit = Duration::from_secs(options.drain_seconds);
-    let drained = async {
+    let seconds = Duration::from_secs;
+    let mut closing = pin!(async {
+        let after = async {
+            drain.reached(Phase::Refusing).await;
+            refusing.as_mut().await
+        };
+        let (first, second) = tokio::join!(serving.as_mut(), after);
+        first.and(second)
+    });
+    let run_down = async {
         tokio::select! {
-            ended = &mut serving => ended,
+            () = drain.run_down(seconds(options.drain_delay_seconds), seconds(options.drain_seconds)) => {}
             // Who loses its rights meanwhile loses them.
-            () = &mut following => (&mut serving).await,
+            () = &mut following => {}
         }
     };
-    match tokio::time::timeout(limit, drained).await {
-        Ok(ended) => {
-            ended.context("the server ended")?;
-            info!("stopped");
-            Ok(())
-        }
-        Err(_) => bail!("calls were still running {} s after the stop signal; they are cut", limit.as_secs()),
+    tokio::select! {
+        ended = &mut closing => return ended.context("the server ended"),
+        () = run_down => {}
     }
+    match timeout(CLOSE_MAX, closing).await {
+        Ok(ended) => ended.context("the server ended")?,
+        Err(_) => warn!("connections whose peers do not read were left open"),
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// A server with the limits of every service.
+fn builder(streams_per_connection_max: u32) -> Server {
+    Server::builder()
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_concurrent_streams(streams_per_connection_max)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_connection_age(CONNECTION_AGE_MAX)
 }
 
 /// Says in the log when the process becomes ready, and why it is not any more. Never ends.
@@ -340,8 +377,6 @@ struct Authenticate<R> {
 /// the method, where the call comes from, why.
 pub type Refuse = Arc<dyn Fn(&str, Option<SocketAddr>, &Refusal) -> Failure + Send + Sync>;
 
-const HEALTH: &str = "/grpc.health.v1.Health/";
-
 impl<R: Role, S> Layer<S> for Authenticate<R> {
     type Service = AuthenticateService<R, S>;
 
@@ -397,6 +432,7 @@ mod tests {
         let options = |dev, policy: Option<&str>| ServerOptions {
             dev,
             reflection: false,
+            drain_delay_seconds: 0,
             drain_seconds: 1,
             policy: policy.map(PathBuf::from),
             tls: none.clone(),

@@ -203,10 +203,18 @@ pub fn current_trace_id() -> Option<String> {
 /// Makes `span` a child of the span that the caller sent along, if it sent one.
 pub(crate) fn adopt(span: &Span, headers: &http::HeaderMap) {
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&HeaderReader(headers)));
-    if parent.span().span_context().is_valid() {
+    if is_traceparent(headers) && parent.span().span_context().is_valid() {
         // It fails only without a tracer, and then there is no context to lose.
         let _ = span.set_parent(parent);
     }
+}
+
+/// Whether the ids of `traceparent` have their lengths: the SDK fills up those that are too short.
+/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn is_traceparent(headers: &http::HeaderMap) -> bool {
+    let value = headers.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let lengths: Vec<_> = value.trim().split('-').take(4).map(str::len).collect();
+    lengths == [2, 32, 16, 2]
 }
 
 /// Sends the current span's context along with an outgoing call.

@@ -25,6 +25,11 @@ impl Resident {
         self.samples.push((self.start.elapsed().as_secs_f64() / 60.0, kib(self.process)));
     }
 
+    /// How much it has now, in KiB.
+    pub fn now(&self) -> f64 {
+        kib(self.process)
+    }
+
     /// How much more it has each minute, in KiB, and how much it has at most: the line with the
     /// least squares through all samples but those of the first time, `warm_up`.
     pub fn slope(&self, warm_up: Duration) -> (f64, f64) {

@@ -13,7 +13,7 @@ use tower::{
     },
     util::rng::HasherRng,
 };
-use tracing::{Instrument as _, info, warn};
+use tracing::{Instrument as _, Span, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     keys::Held,
     message::{Label, Provider},
-    metrics::Metrics,
+    metrics::{Metrics, provider_name},
     upstream::{Class, Exchange, Fault, Sending},
     usage::Called,
     vault_client::KeyError,
@@ -89,6 +89,26 @@ pub(super) struct Trial<'a> {
     vault_is_away: bool,
     /// The time that was spent waiting for providers.
     pub(super) elsewhere: Duration,
+    /// Who was asked last, with which key.
+    last: Option<(Provider, Held)>,
+    /// The RPC that the chat is for.
+    rpc: Span,
+}
+
+impl Drop for Trial<'_> {
+    /// Says of the RPC what was tried, once: also if its caller has left.
+    fn drop(&mut self) {
+        let Some((provider, held)) = &self.last else { return };
+        self.rpc.record(attribute::GEN_AI_PROVIDER_NAME, provider_name(*provider));
+        // That of the environment has none.
+        if !held.api_key_id.is_empty() {
+            self.rpc.record(attribute::KEY_ID, held.api_key_id.as_str());
+        }
+        self.rpc.record(attribute::KEY_VERSION, held.version);
+        self.rpc.record(attribute::RESOLUTION_SOURCE, held.source.name());
+        self.rpc.record(attribute::CACHE, held.found.name());
+        self.rpc.record(attribute::ATTEMPT_COUNT, i64::from(self.attempts));
+    }
 }
 
 /// An answer that has begun.
@@ -118,7 +138,8 @@ impl<'a> Trial<'a> {
         deadline: Instant,
     ) -> Self {
         let (attempts, vault_is_away, elsewhere) = (0, false, Duration::ZERO);
-        Self { chats, organization, profile, deadline, attempts, vault_is_away, elsewhere }
+        let (last, rpc) = (None, Span::current());
+        Self { chats, organization, profile, deadline, attempts, vault_is_away, elsewhere, last, rpc }
     }
 
     /// The answer of the first model that gives one.
@@ -138,7 +159,7 @@ impl<'a> Trial<'a> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let goes_on = error.is_for_the_next_model() && Instant::now() < self.deadline;
+            let goes_on = error.is_for_the_next_model() && Instant::now() < self.until();
             let next = if goes_on { further.next()? } else { None };
             let so_far = match failed.take() {
                 None => error,
@@ -166,10 +187,11 @@ impl<'a> Trial<'a> {
             };
             turn.tries += 1;
             let mut operation = turn.operation.take().unwrap_or_else(|| self.operation(target));
-            let asked = Instant::now();
+            let (asked, sent) = (Instant::now(), self.attempts);
             let tried = self.attempt(target, &held, turn.tries).instrument(operation.span().clone()).await;
             self.elsewhere += asked.elapsed();
-            operation.uses(&held, self.attempts);
+            operation.used_key(&held, self.attempts - sent);
+            self.last = Some((provider, held.clone()));
             let (attempt, fault) = match tried {
                 Ok((exchange, attempt)) => {
                     operation.answers(&exchange);
@@ -217,6 +239,12 @@ impl<'a> Trial<'a> {
         Operation::begin(&self.chats.attempts.metrics, target, self.profile, place)
     }
 
+    /// Until when another request may be sent: a gateway that stops begins nothing that it
+    /// would cut.
+    fn until(&self) -> Instant {
+        self.chats.drain.end().map_or(self.deadline, |end| end.min(self.deadline))
+    }
+
     /// The key of the chat at a provider. A vault that was away a moment ago is not waited for
     /// as long again: keys of other providers may be kept.
     async fn key(&mut self, provider: Provider) -> Result<Held, Arc<KeyError>> {
@@ -247,7 +275,7 @@ impl<'a> Trial<'a> {
             None => turn.backoff.next_backoff().deadline(),
         };
         // What is not sent takes nothing of the budget.
-        (again < self.deadline && (is_shut || self.chats.attempts.budget(provider).withdraw())).then_some(again)
+        (again < self.until() && (is_shut || self.chats.attempts.budget(provider).withdraw())).then_some(again)
     }
 
     /// Sends one request, unless a circuit is open.

@@ -34,6 +34,9 @@ pub(crate) enum Error {
         /// The others, and why they did not.
         others: Vec<(String, Error)>,
     },
+    /// The gateway stopped before the answer had begun.
+    #[error("the gateway stops")]
+    Stopping,
     /// The answer ended without a word. Unreachable as long as nothing panics.
     #[error("the answer ended without a word")]
     Ended,

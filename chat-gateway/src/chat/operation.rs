@@ -26,8 +26,11 @@ use crate::{
 pub(super) struct Operation {
     metrics: Arc<Metrics>,
     span: Span,
-    provider: Provider,
     begun: Instant,
+    /// The key that it was asked with last.
+    held: Option<Held>,
+    /// How many requests were sent.
+    sent: u32,
     labels: Vec<KeyValue>,
     chunks: Option<Chunks>,
     usage: Option<Usage>,
@@ -69,8 +72,9 @@ impl Operation {
         Self {
             metrics: Arc::clone(metrics),
             span,
-            provider: target.provider,
             begun: Instant::now(),
+            held: None,
+            sent: 0,
             labels,
             chunks: None,
             usage: None,
@@ -82,23 +86,10 @@ impl Operation {
         &self.span
     }
 
-    /// It is asked with this key. Said of the RPC that is current, too.
-    pub(super) fn uses(&self, held: &Held, attempts: u32) {
-        let rpc = Span::current();
-        rpc.record(attribute::GEN_AI_PROVIDER_NAME, provider_name(self.provider));
-        rpc.record(attribute::KEY_VERSION, held.version);
-        rpc.record(attribute::RESOLUTION_SOURCE, held.source.name());
-        rpc.record(attribute::CACHE, held.found.name());
-        rpc.record(attribute::ATTEMPT_COUNT, attempts);
-        // That of the environment has none.
-        if !held.api_key_id.is_empty() {
-            rpc.record(attribute::KEY_ID, held.api_key_id.as_str());
-            self.span.set_attribute(attribute::KEY_ID, held.api_key_id.clone());
-        }
-        self.span.set_attribute(attribute::KEY_VERSION, held.version);
-        self.span.set_attribute(attribute::RESOLUTION_SOURCE, held.source.name());
-        self.span.set_attribute(attribute::CACHE, held.found.name());
-        self.span.set_attribute(attribute::ATTEMPT_COUNT, i64::from(attempts));
+    /// It was asked with this key, by as many further requests.
+    pub(super) fn used_key(&mut self, held: &Held, sent: u32) {
+        self.sent += sent;
+        self.held = Some(held.clone());
     }
 
     /// Its answer begins.
@@ -154,9 +145,29 @@ impl Operation {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
+        // A span ends when it was last left.
+        self.span.in_scope(|| {});
         self.span.set_attribute(attribute::FINISH, finish);
+        self.span.set_attribute(attribute::ATTEMPT_COUNT, i64::from(self.sent));
+        self.say_key();
         self.metrics.operation_duration.record_of(&self.span, seconds(self.begun.elapsed()), &self.labels);
-        let Some(usage) = self.usage else { return };
+        if let Some(usage) = self.usage {
+            self.say_usage(&usage);
+        }
+    }
+
+    fn say_key(&self) {
+        let Some(held) = &self.held else { return };
+        // That of the environment has none.
+        if !held.api_key_id.is_empty() {
+            self.span.set_attribute(attribute::KEY_ID, held.api_key_id.clone());
+        }
+        self.span.set_attribute(attribute::KEY_VERSION, held.version);
+        self.span.set_attribute(attribute::RESOLUTION_SOURCE, held.source.name());
+        self.span.set_attribute(attribute::CACHE, held.found.name());
+    }
+
+    fn say_usage(&self, usage: &Usage) {
         for (name, tokens) in [
             (attribute::GEN_AI_USAGE_INPUT_TOKENS, usage.input),
             (attribute::GEN_AI_USAGE_OUTPUT_TOKENS, usage.output),

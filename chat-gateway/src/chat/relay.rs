@@ -2,21 +2,23 @@
 //! or to its end whoever waits.
 //!
 //! The only place of the pipeline that spawns: a chat that drains has a task of its own, and so
-//! has the time limit of a stream, because a stream that nobody reads is not polled.
+//! has the time limit of a stream, because a stream that nobody reads is not polled. A gateway
+//! that stops waits for the former like for a call, and then cuts both.
 
 use std::{
     panic::resume_unwind,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, future::select};
+use service_runtime::drain::Drain;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::Instrument as _;
 
@@ -65,7 +67,7 @@ impl Relay {
         }
         let answer = self.chats.start(ask, deadline).await?;
         drop(sent);
-        Ok((answer.started(), Box::pin(Bounded::new(answer))))
+        Ok((answer.started(), Box::pin(Bounded::new(answer, &self.chats.drain))))
     }
 
     /// A whole answer. `sent` is dropped once nothing of the request is in memory.
@@ -82,8 +84,9 @@ impl Relay {
         let drain = self.drain(&ask);
         let drains = drain.is_some();
         let chats = Arc::clone(&self.chats);
+        let work = drains.then(|| chats.drain.work());
         let read = async move {
-            let _drain = drain;
+            let _held = (drain, work);
             let answer = chats.start(ask, deadline).await?;
             drop(sent);
             Ok((answer.started(), answer.whole().await?))
@@ -109,8 +112,10 @@ impl Relay {
         let (begun, beginning) = oneshot::channel();
         let (relayed, events) = mpsc::channel(WAITING_MAX);
         let chats = Arc::clone(&self.chats);
+        let work = chats.drain.work();
+        let cut = chats.drain.cut();
         let read = async move {
-            let _drain = drain;
+            let _held = (drain, work);
             let answer = match chats.start(ask, deadline).await {
                 Ok(answer) => answer,
                 Err(error) => return drop(begun.send(Err(error))),
@@ -119,18 +124,22 @@ impl Relay {
             let until = answer.deadline;
             // Whether anybody still reads does not matter here or below.
             let _ = begun.send(Ok((answer.started(), answer.attempt.clone())));
-            let mut answer = std::pin::pin!(answer.events());
+            let mut answer = pin!(answer.events());
+            let mut late = pin!(unread(until, cut));
             while let Some(event) = answer.next().await {
-                if timeout_at(until, relayed.send(event)).await.is_err() {
-                    return;
+                tokio::select! {
+                    biased;
+                    _ = relayed.send(event) => {}
+                    () = &mut late => return,
                 }
             }
         };
         let reader = spawn(read);
         match beginning.await {
-            Ok(begun) => {
-                begun.map(|(started, attempt)| (started, Box::pin(Drained { events, cut: Some(attempt) }) as Events))
-            }
+            Ok(begun) => begun.map(|(started, attempt)| {
+                let drain = self.chats.drain.clone();
+                (started, Box::pin(Drained { events, cut: Some(attempt), drain }) as Events)
+            }),
             // It ended without a word: it panicked.
             Err(_) => match reader.await {
                 Ok(()) => Err(Error::Ended),
@@ -142,7 +151,7 @@ impl Relay {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "nobody waits for a task at shutdown: what is drained for nobody ends with the process, which the vault is told of as a gap"
+    reason = "whoever spawns holds the task: a chat that drains is work that the server waits for, a time limit ends with its stream"
 )]
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     tokio::spawn(task.in_current_span())
@@ -154,6 +163,7 @@ struct Drained {
     events: mpsc::Receiver<Result<Event, Error>>,
     /// For the error of an answer that was cut. `None` once its end was relayed.
     cut: Option<Box<Attempt>>,
+    drain: Drain,
 }
 
 impl Stream for Drained {
@@ -165,18 +175,29 @@ impl Stream for Drained {
         if matches!(next, Some(Ok(Event::Finished(_)) | Err(_))) {
             this.cut = None;
         }
-        let cut = || this.cut.take().map(|attempt| Err(timed_out(attempt)));
+        let cut = || this.cut.take().map(|attempt| Err(cut_short(attempt, &this.drain)));
         Poll::Ready(next.or_else(cut))
     }
 }
 
-fn timed_out(attempt: Box<Attempt>) -> Error {
-    Error::Truncated { attempt, fault: Fault::TotalTimeout, usage: None }
+/// The error of an answer whose time is over: its own, or that of the gateway.
+fn cut_short(attempt: Box<Attempt>, drain: &Drain) -> Error {
+    let fault = if drain.is_cutting() { Fault::Stopping } else { Fault::TotalTimeout };
+    Error::Truncated { attempt, fault, usage: None }
 }
 
 /// How long after its end a stream is cut that nobody reads. One that is read ends by itself
 /// before, and says what was used.
 const CUT_AFTER: Duration = Duration::from_secs(1);
+
+/// Resolves once a stream that nobody reads is to be cut: at `until`, or because the gateway stops.
+async fn unread(until: Instant, cut: impl Future<Output = ()>) {
+    let stopped = async {
+        cut.await;
+        sleep(CUT_AFTER).await;
+    };
+    select(pin!(sleep_until(until)), pin!(stopped)).await;
+}
 
 /// The events of an answer, which ends with its time although nobody reads it: a caller that
 /// has shut its window does not hold a provider's connection for ever.
@@ -184,6 +205,7 @@ struct Bounded {
     answer: Arc<Mutex<Reading>>,
     /// For the error of an answer that was cut.
     attempt: Box<Attempt>,
+    drain: Drain,
     cutter: JoinHandle<()>,
 }
 
@@ -194,22 +216,22 @@ enum Reading {
 }
 
 impl Bounded {
-    fn new(answer: Answer) -> Self {
+    fn new(answer: Answer, drain: &Drain) -> Self {
         let (attempt, deadline) = (answer.attempt.clone(), answer.deadline);
-        Self::of(Box::pin(answer.events()), attempt, deadline)
+        Self::of(Box::pin(answer.events()), attempt, deadline, drain)
     }
 
-    fn of(events: Events, attempt: Box<Attempt>, deadline: Instant) -> Self {
+    fn of(events: Events, attempt: Box<Attempt>, deadline: Instant, drain: &Drain) -> Self {
         let reading = Arc::new(Mutex::new(Reading::Goes(events)));
-        let cut = Arc::clone(&reading);
+        let (read, cut) = (Arc::clone(&reading), drain.cut());
         let cutter = spawn(async move {
-            sleep_until(deadline + CUT_AFTER).await;
-            let mut reading = lock(&cut);
+            unread(deadline + CUT_AFTER, cut).await;
+            let mut reading = lock(&read);
             if matches!(*reading, Reading::Goes(_)) {
                 *reading = Reading::Cut;
             }
         });
-        Self { answer: reading, attempt, cutter }
+        Self { answer: reading, attempt, drain: drain.clone(), cutter }
     }
 }
 
@@ -223,7 +245,7 @@ impl Stream for Bounded {
             Reading::Goes(events) => std::task::ready!(events.as_mut().poll_next(cx)),
             Reading::Cut => {
                 *reading = Reading::Over;
-                return Poll::Ready(Some(Err(timed_out(this.attempt.clone()))));
+                return Poll::Ready(Some(Err(cut_short(this.attempt.clone(), &this.drain))));
             }
             Reading::Over => None,
         };
@@ -270,7 +292,7 @@ mod tests {
             sender.send(Ok(event)).await.expect("it is read");
         }
         drop(sender);
-        Drained { events, cut: Some(Box::new(attempt())) }.collect().await
+        Drained { events, cut: Some(Box::new(attempt())), drain: Drain::default() }.collect().await
     }
 
     fn finish() -> Finish {
@@ -297,7 +319,7 @@ mod tests {
     async fn an_answer_that_nobody_reads_is_cut_once_its_time_is_over() {
         let (relayed, events) = mpsc::channel::<Result<Event, Error>>(1);
         let events = futures_util::stream::unfold(events, |mut events| async { Some((events.recv().await?, events)) });
-        let mut bounded = Bounded::of(Box::pin(events), Box::new(attempt()), Instant::now());
+        let mut bounded = Bounded::of(Box::pin(events), Box::new(attempt()), Instant::now(), &Drain::default());
         relayed.closed().await;
         assert!(matches!(bounded.next().await, Some(Err(Error::Truncated { .. }))));
         assert!(bounded.next().await.is_none());

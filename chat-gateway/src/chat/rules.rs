@@ -63,7 +63,7 @@ impl Rule {
             |again, falls_back, forgets_key, counts_against| Self { again, falls_back, forgets_key, counts_against };
         match class {
             //                                      again  falls back  forgets key  counts against
-            Class::InvalidRequest | Class::ContextLength | Class::Silent | Class::Deadline => {
+            Class::InvalidRequest | Class::ContextLength | Class::Silent | Class::Deadline | Class::Stopping => {
                 rule(Never, false, false, None)
             }
             Class::Key => rule(WithKeyOfNow, true, true, Some(Key)),

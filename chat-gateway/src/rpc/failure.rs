@@ -102,6 +102,7 @@ fn of_chat(error: chat::Error) -> Failure {
                 .trailer(USAGE_TRAILER, usage.map(convert::usage).unwrap_or_default().encode_to_vec());
             with_fault(failure, fault)
         }
+        E::Stopping => stopping(),
         E::AnswerTooLarge { limit } => failure(Code::ResourceExhausted, Reason::AnswerTooLarge)
             .says(format!("The answer is larger than the {limit} bytes that Chat returns. Use StreamChat."))
             .with("limit", limit),
@@ -124,6 +125,16 @@ pub(super) fn overloaded(limit: usize) -> Failure {
         .says(format!("The gateway has requests of {limit} bytes in hand, as many as it may. Try again."))
         .with("limit", limit)
         .retry_after(OVERLOADED_RETRY)
+}
+
+/// How long a caller should wait who knows no other gateway: one that comes anew needs a moment.
+const STOPPING_RETRY: Duration = Duration::from_secs(1);
+
+/// The failure of a call that a gateway does not take, or take to its end, because it stops.
+pub(super) fn stopping() -> Failure {
+    failure(Code::Unavailable, Reason::ShuttingDown)
+        .says("This gateway stops. Try again: another one answers.")
+        .retry_after(STOPPING_RETRY)
 }
 
 /// The failure of a request that does not arrive.
@@ -199,6 +210,7 @@ fn class(fault: &Fault) -> (Code, Reason) {
         Class::Slow => (Code::DeadlineExceeded, Reason::FirstEventTimeout),
         Class::Silent => (Code::DeadlineExceeded, Reason::IdleTimeout),
         Class::Deadline => (Code::DeadlineExceeded, Reason::TotalTimeout),
+        Class::Stopping => (Code::Unavailable, Reason::ShuttingDown),
     }
 }
 
@@ -236,6 +248,7 @@ fn text(attempt: &Attempt, fault: &Fault) -> String {
         Fault::FirstEventTimeout(limit) => format!("{provider} sent no output within {} s.", limit.as_secs_f32()),
         Fault::IdleTimeout(limit) => format!("{provider} sent nothing for {} s.", limit.as_secs_f32()),
         Fault::TotalTimeout => "The answer was not finished by the deadline.".to_owned(),
+        Fault::Stopping => "The gateway stops, and waited for the answer as long as it may.".to_owned(),
         Fault::KeyNotSendable => format!("{key} cannot be sent in a header. An administrator must rotate it."),
         Fault::CircuitOpen { of_provider: true, .. } => {
             format!("{provider} failed too often in a row and is not asked for a while. Try again later.")
@@ -297,6 +310,8 @@ fn with_fault(mut failure: Failure, fault: Fault) -> Failure {
         | Fault::IdleTimeout(_)
         | Fault::TotalTimeout
         | Fault::KeyNotSendable => failure.caused_by(fault),
+        // The log has the count of all of them.
+        Fault::Stopping => failure,
         Fault::CircuitOpen { wait, .. } => failure.with("circuit", "open").retry_after(*wait).caused_by(fault),
     }
 }

@@ -65,6 +65,8 @@ impl CallSpan {
 
     fn count(&mut self, result: &'static str) {
         if !std::mem::replace(&mut self.over, true) {
+            // A span ends when it was last left.
+            self.span.in_scope(|| {});
             let attributes = [metrics::of(self.provider), KeyValue::new(attribute::ATTEMPT_RESULT, result)];
             self.metrics.attempts.add(1, &attributes);
         }

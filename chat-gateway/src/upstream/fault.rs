@@ -35,6 +35,9 @@ pub(crate) enum Fault {
     /// The whole took too long.
     #[error("not finished by the deadline")]
     TotalTimeout,
+    /// We stop, and waited as long as we may.
+    #[error("not finished before the gateway stopped")]
+    Stopping,
     /// The key cannot stand in a header.
     #[error("the key cannot be sent")]
     KeyNotSendable,
@@ -62,6 +65,7 @@ impl Fault {
             | Self::FirstEventTimeout(_)
             | Self::IdleTimeout(_)
             | Self::TotalTimeout
+            | Self::Stopping
             | Self::KeyNotSendable
             | Self::CircuitOpen { .. } => Outcome::Partial,
         }
@@ -79,6 +83,7 @@ impl Fault {
             | Self::FirstEventTimeout(_)
             | Self::IdleTimeout(_)
             | Self::TotalTimeout
+            | Self::Stopping
             | Self::KeyNotSendable => None,
         }
     }
@@ -104,6 +109,7 @@ impl Fault {
             Self::FirstEventTimeout(_) => Class::Slow,
             Self::IdleTimeout(_) => Class::Silent,
             Self::TotalTimeout => Class::Deadline,
+            Self::Stopping => Class::Stopping,
             Self::KeyNotSendable => Class::Key,
             // Nothing ran out of time here: nothing was sent.
             Self::CircuitOpen { class: Class::Slow, .. } => Class::Timeout,
@@ -149,6 +155,8 @@ pub(crate) enum Class {
     Silent,
     /// The time for the whole is over.
     Deadline,
+    /// The gateway stops.
+    Stopping,
 }
 
 impl Class {
@@ -171,6 +179,7 @@ impl Class {
             Self::Slow => "slow",
             Self::Silent => "silent",
             Self::Deadline => "deadline",
+            Self::Stopping => "stopping",
         }
     }
 }

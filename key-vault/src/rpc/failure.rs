@@ -103,9 +103,7 @@ fn of_vault(error: vault::Error) -> Failure {
             .says(format!("This replica serves {WATCHERS_MAX} watchers already. Try another one."))
             .with("limit", WATCHERS_MAX)
             .retry_after(STORE_RETRY),
-        E::Stopping => failure(Code::Unavailable, Reason::ShuttingDown)
-            .says("This replica stops. Another one answers.")
-            .retry_after(STORE_RETRY),
+        E::Stopping => stopping(),
         E::Sealed { reason } => failure(Code::Unavailable, Reason::VaultSealed)
             .says("This replica of the vault is sealed. The operator must look; GetSealStatus says why.")
             .retry_after(STORE_RETRY)
@@ -233,6 +231,20 @@ fn of_store(error: store::Error) -> Failure {
 }
 
 /// The failure of a call that may have happened all the same.
+/// The failure of a call that a replica does not take, because it stops.
+pub(super) fn stopping() -> Failure {
+    failure(Code::Unavailable, Reason::ShuttingDown)
+        .says("This replica stops. Another one answers.")
+        .retry_after(STORE_RETRY)
+}
+
+/// The failure of a call that did not end before the replica stopped.
+pub(super) fn cut_off() -> Failure {
+    stopping()
+        .adds(" If the call makes a change, that has happened whole or not at all. Repeat it with the same request_id, and it happens once.")
+        .with("outcome", "unknown")
+}
+
 fn outcome_unknown() -> Failure {
     store_unavailable()
         .says(

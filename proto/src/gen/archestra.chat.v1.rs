@@ -1403,6 +1403,9 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. The gateway has as much in hand as it may: try again later, or on
     /// another replica.
     Overloaded = 30,
+    /// UNAVAILABLE. The gateway stops: try again, another one answers. It is also the `cause` of
+    /// a STREAM_TRUNCATED whose answer took longer than a gateway that stops waits.
+    ShuttingDown = 31,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1442,6 +1445,7 @@ impl ErrorReason {
             Self::AuditUnavailable => "ERROR_REASON_AUDIT_UNAVAILABLE",
             Self::RateLimited => "ERROR_REASON_RATE_LIMITED",
             Self::Overloaded => "ERROR_REASON_OVERLOADED",
+            Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1480,6 +1484,7 @@ impl ErrorReason {
             "ERROR_REASON_AUDIT_UNAVAILABLE" => Some(Self::AuditUnavailable),
             "ERROR_REASON_RATE_LIMITED" => Some(Self::RateLimited),
             "ERROR_REASON_OVERLOADED" => Some(Self::Overloaded),
+            "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
             _ => None,
         }
     }

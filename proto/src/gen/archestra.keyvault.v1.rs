@@ -2122,7 +2122,8 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. This replica has as many watchers as it serves; try another.
     /// Metadata: `limit`.
     Overloaded = 13,
-    /// UNAVAILABLE. The replica stops; another one answers.
+    /// UNAVAILABLE. The replica stops; another one answers. Metadata: `outcome` (`unknown`) where
+    /// a call was under way that did not end in time.
     ShuttingDown = 14,
     /// FAILED_PRECONDITION. A live replica does not know the new key encryption key yet, and
     /// could not open what it seals. Metadata: `kek_id`, `replicas`.

@@ -5,6 +5,7 @@
 //! long as the stream.
 
 use std::{
+    collections::HashSet,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,6 +15,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use opentelemetry::{KeyValue, trace};
+use prost::{DecodeError, Message as _};
+use prost_types::FileDescriptorSet;
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt;
@@ -33,6 +36,9 @@ use crate::{
 /// contract.
 pub type FaultOf = fn(reason: &str) -> Option<&'static str>;
 
+/// What a span keeps of the name of a method that is not served.
+const METHOD_BYTES_MAX: usize = 128;
+
 /// Gives each RPC its span, and says what came of it.
 #[derive(Clone, Debug)]
 pub(super) struct RpcSpans {
@@ -41,22 +47,45 @@ pub(super) struct RpcSpans {
 
 #[derive(Debug)]
 struct Shared {
-    services: Vec<&'static str>,
+    /// `package.Service/Method` of all that is served.
+    methods: HashSet<String>,
     fault_of: FaultOf,
     duration: Histogram,
 }
 
 impl RpcSpans {
-    /// For the RPCs of `services`.
-    pub(super) fn new(services: Vec<&'static str>, fault_of: FaultOf) -> Self {
+    /// For the RPCs that `descriptors` have, of the services that `served` says.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the descriptors cannot be read.
+    pub(super) fn new(
+        descriptors: &[u8],
+        served: impl Fn(&str) -> bool,
+        fault_of: FaultOf,
+    ) -> Result<Self, DecodeError> {
         let describe = Describe {
             name: "rpc.server.call.duration",
             unit: "s",
             help: "How long calls of this service took, to the end of their streams",
         };
         let duration = Histogram::new(&describe, buckets::RPC);
-        Self { shared: Arc::new(Shared { services, fault_of, duration }) }
+        let methods = methods(descriptors, served)?;
+        Ok(Self { shared: Arc::new(Shared { methods, fault_of, duration }) })
     }
+}
+
+fn methods(descriptors: &[u8], served: impl Fn(&str) -> bool) -> Result<HashSet<String>, DecodeError> {
+    let mut methods: HashSet<_> = ["Check", "Watch", "List"].map(|name| format!("{}{name}", &HEALTH[1..])).into();
+    for file in FileDescriptorSet::decode(descriptors)?.file {
+        for service in &file.service {
+            let name = format!("{}.{}", file.package(), service.name());
+            if served(&name) {
+                methods.extend(service.method.iter().map(|method| format!("{name}/{}", method.name())));
+            }
+        }
+    }
+    Ok(methods)
 }
 
 impl<S> Layer<S> for RpcSpans {
@@ -174,11 +203,8 @@ struct Rpc {
 
 impl Rpc {
     fn begin(request: &http::Request<Body>, shared: Arc<Shared>) -> Self {
-        let path = request.uri().path();
-        let asked = path.trim_start_matches('/');
-        let service = asked.split('/').next().unwrap_or_default();
-        let is_known = path.starts_with(HEALTH) || shared.services.contains(&service);
-        let method = is_known.then(|| asked.to_owned());
+        let asked = request.uri().path().trim_start_matches('/');
+        let method = shared.methods.get(asked).cloned();
         let name = method.as_deref().unwrap_or(OTHER);
         let span = info_span!(
             "rpc",
@@ -192,6 +218,7 @@ impl Rpc {
             // What a handler knows of its call.
             { attribute::ORGANIZATION_ID } = field::Empty,
             { attribute::PROFILE_ID } = field::Empty,
+            { attribute::DETECT_RULE } = field::Empty,
             { attribute::GEN_AI_PROVIDER_NAME } = field::Empty,
             { attribute::GEN_AI_REQUEST_MODEL } = field::Empty,
             { attribute::KEY_ID } = field::Empty,
@@ -202,6 +229,10 @@ impl Rpc {
             { attribute::FINISH } = field::Empty,
         );
         telemetry::adopt(&span, request.headers());
+        if method.is_none() {
+            let asked = asked.get(..asked.floor_char_boundary(METHOD_BYTES_MAX)).unwrap_or_default();
+            span.set_attribute(attribute::RPC_METHOD_ORIGINAL, asked.to_owned());
+        }
         if let Some(peer) = request.extensions().get::<Connection>().and_then(|connection| connection.address) {
             span.set_attribute(attribute::NETWORK_PEER_ADDRESS, peer.ip().to_string());
             span.set_attribute(attribute::NETWORK_PEER_PORT, i64::from(peer.port()));
@@ -225,11 +256,9 @@ impl Rpc {
         if std::mem::replace(&mut self.over, true) {
             return;
         }
-        // A method that is not there is no series of its own, however many are asked for.
-        let known = self.method.as_deref().filter(|_| code != Code::Unimplemented);
         let mut attributes = vec![
             KeyValue::new(attribute::RPC_SYSTEM_NAME, "grpc"),
-            KeyValue::new(attribute::RPC_METHOD, known.unwrap_or(OTHER).to_owned()),
+            KeyValue::new(attribute::RPC_METHOD, self.method.as_deref().unwrap_or(OTHER).to_owned()),
             KeyValue::new(attribute::RPC_STATUS_CODE, code_name(code)),
         ];
         self.span.record(attribute::RPC_STATUS_CODE, code_name(code));
