@@ -12,6 +12,7 @@ import io
 import json
 import math
 import pathlib
+import re
 import sys
 import time
 import urllib.parse
@@ -64,7 +65,8 @@ def legend(form, labels):
         form = form.replace("{{" + name + "}}", value)
     while "{{" in form:
         form = form[: form.index("{{")] + form[form.index("}}") + 2 :]
-    return form.replace("archestra.keyvault.v1.", "").replace("archestra.chat.v1.", "").strip()
+    # Of a method its name is enough here.
+    return re.sub(r"archestra\.\S+/", "", form).strip()
 
 
 def range_of(url, query, span, seconds):
@@ -92,13 +94,15 @@ def draw_table(axes, panel, url, seconds):
     rows = ask(url, "query", query=filled(panel["targets"][0]["expr"], seconds))
     rows = sorted(rows, key=lambda row: -float(row["value"][1]))[:7]
     axes.axis("off")
-    columns = [key for key in names if key != "Value"]
-    for n, name in enumerate([*columns, "Value"]):
-        x = n / (len(columns) + 1)
-        axes.text(x, 1, names.get(name, name), size=6, color=DIM, va="top", transform=axes.transAxes)
-        for line, row in enumerate(rows, 1):
-            text = f"{float(row['value'][1]):.0f}" if name == "Value" else row["metric"].get(name, "")
-            axes.text(x, 1 - line * 0.13, text, size=6, color=TEXT, va="top", transform=axes.transAxes)
+    cells = [[names.get(name, name) for name in names]]
+    for row in rows:
+        value = f"{float(row['value'][1]):.0f}"
+        cells.append([value if name == "Value" else row["metric"].get(name, "") for name in names])
+    widths = [max(len(line[n]) for line in cells) + 2 for n in range(len(names))]
+    for y, line in enumerate(cells):
+        for n, text in enumerate(line):
+            x = sum(widths[:n]) / max(sum(widths), 60)
+            axes.text(x, 1 - y * 0.13, text, size=6, color=TEXT if y else DIM, va="top", transform=axes.transAxes)
 
 
 def draw_graph(axes, panel, url, span, seconds):
@@ -108,8 +112,9 @@ def draw_graph(axes, panel, url, span, seconds):
         for labels, times, values in range_of(url, target["expr"], span, seconds):
             lines.append((legend(target["legendFormat"], labels), times, values))
     lines.sort(key=lambda line: -max((v for v in line[2] if not math.isnan(v)), default=0))
+    # matplotlib leaves out names that begin with an underscore.
     for (name, times, values), color in zip(lines, COLORS * 9):
-        axes.plot(times, values, linewidth=0.9, color=color, label=name or "value")
+        axes.plot(times, values, linewidth=0.9, color=color, label=f" {name}")
     if defaults["custom"]["scaleDistribution"]["type"] == "log" and any(v > 0 for line in lines for v in line[2]):
         axes.set_yscale("log")
         axes.minorticks_off()
