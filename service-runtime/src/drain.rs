@@ -1,6 +1,6 @@
 //! How a server stops: in phases, each with a limit, and whoever is cut off is told so.
 //!
-//! 1. [`Phase::Open`]: health says NOT_SERVING already, and everything is served as before, so
+//! 1. [`Phase::Open`]: health says `NOT_SERVING` already, and everything is served as before, so
 //!    that whoever chooses among replicas learns of it first.
 //! 2. [`Phase::Refusing`]: what is under way goes on. New calls are refused with a reason.
 //! 3. [`Phase::Parting`]: clients are told to leave the connections that are older than that, and

@@ -64,8 +64,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// are running end in peace.
 const CONNECTION_AGE_MAX: Duration = Duration::from_mins(30);
 
-/// How long connections may take to close once everything on them has ended: what is said last
-/// must still be written.
+/// How long connections may take to close once everything on them has ended.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// How a service listens and stops.
@@ -88,7 +87,7 @@ pub struct ServerOptions {
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub reflection: bool,
 
-    /// How long new calls are taken after SIGTERM, while health says NOT_SERVING already, in
+    /// How long new calls are taken after SIGTERM, while health says already that it ends, in
     /// seconds: as long as whoever sends calls here needs to learn of it. Kubernetes takes a few
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub drain_delay_seconds: u64,
@@ -208,10 +207,7 @@ pub async fn run<R: Role>(
     let readiness = served.readiness;
     let mut routes = served.routes.add_service(health::server(readiness.clone(), served.services));
     if options.dev || options.reflection {
-        // Tools in the field ask for either version of the protocol.
-        let reflection =
-            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(served.descriptors);
-        routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+        routes = with_reflection(routes, served.descriptors)?;
     }
 
     let address = listener.local_addr().context("the listener has no address")?;
@@ -253,32 +249,51 @@ pub async fn run<R: Role>(
         ((), ()) = async { tokio::join!(&mut following, tell_readiness(&readiness, address)) } => {}
     }
     readiness.shutting_down();
-    let seconds = Duration::from_secs;
-    let mut closing = pin!(async {
+    let closing = async {
         let after = async {
             drain.reached(Phase::Refusing).await;
             refusing.as_mut().await
         };
         let (first, second) = tokio::join!(serving.as_mut(), after);
         first.and(second)
-    });
-    let run_down = async {
+    };
+    let (delay, limit) = (Duration::from_secs(options.drain_delay_seconds), Duration::from_secs(options.drain_seconds));
+    let running_down = async {
         tokio::select! {
-            () = drain.run_down(seconds(options.drain_delay_seconds), seconds(options.drain_seconds)) => {}
+            () = drain.run_down(delay, limit) => {}
             // Who loses its rights meanwhile loses them.
             () = &mut following => {}
         }
     };
-    tokio::select! {
-        ended = &mut closing => return ended.context("the server ended"),
-        () = run_down => {}
-    }
-    match timeout(CLOSE_MAX, closing).await {
-        Ok(ended) => ended.context("the server ended")?,
-        Err(_) => warn!("connections whose peers do not read were left open"),
-    }
+    close(closing, running_down).await?;
     info!("stopped");
     Ok(())
+}
+
+/// Waits until all connections are closed, which they are some time after `running_down` has ended:
+/// what is said last must still be written. Those that nobody reads are left open.
+async fn close(
+    closing: impl Future<Output = Result<(), tonic::transport::Error>>,
+    running_down: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut closing = pin!(closing);
+    tokio::select! {
+        ended = &mut closing => return ended.context("the server ended"),
+        () = running_down => {}
+    }
+    if let Ok(ended) = timeout(CLOSE_MAX, closing).await {
+        ended.context("the server ended")
+    } else {
+        warn!("connections whose peers do not read are left open");
+        Ok(())
+    }
+}
+
+/// Adds reflection. Tools in the field ask for either version of the protocol.
+fn with_reflection(routes: Routes, descriptors: &'static [u8]) -> anyhow::Result<Routes> {
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }
 
 /// A server with the limits of every service.
