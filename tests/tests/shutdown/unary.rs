@@ -1,6 +1,9 @@
 //! Calls that are no streams, or have no caller any more.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use proto::chat::stream_chat_response::Event;
 use system_tests::{
@@ -10,11 +13,14 @@ use system_tests::{
     stage::wire::text,
 };
 
-use super::{ENDLESS, assert_cut, assert_refused, drained, question, system, used, value, whole};
+use super::{API, ENDLESS, assert_cut, assert_refused, drained, question, system, used, value, whole};
 
 /// How many tokens come within the drain time, and how many of these chats there are.
 const TOKENS: usize = 20;
 const CHATS: usize = 8;
+
+/// When a provider refuses: the gateway has begun to stop by then.
+const REFUSED_AFTER: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unary_chats_and_those_that_drain_end_as_streams_do() {
@@ -92,4 +98,27 @@ async fn a_stream_that_nobody_reads_does_not_hold_the_gateway_and_is_counted() {
     provider.is_idle(Duration::from_secs(2)).await.expect("the provider's connection is closed");
     eventually("it is counted", async || (used(&vault).await.partial_count == 1).then_some(())).await;
     drop(events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_is_tried_again_if_that_ends_in_time_and_not_otherwise() {
+    let system = system(&[], &["--drain-seconds=8"]).await;
+    let tries = AtomicUsize::new(0);
+    system.provider.answers_by(move |received| {
+        let refusal = if value(received, "name") == "later" { API.limited(15) } else { API.error(API.overloaded()) };
+        let first = value(received, "name") == "later" || tries.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { refusal.thinking(REFUSED_AFTER) } else { API.whole(2) }
+    });
+    let asks = |name: &'static str| {
+        let mut client = system.chat.clone();
+        tokio::spawn(async move { Answer::read(client.stream_chat(question(name, 2)).await).await })
+    };
+    let (soon, later) = (asks("soon"), asks("later"));
+    system.provider.has_received(2).await;
+    let asked = Instant::now();
+    let (status, log) = system.gateway.stop().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    soon.await.expect("no panic").is_whole(API, 2);
+    assert_eq!(later.await.expect("no panic").failed().class(), "ResourceExhausted PROVIDER_RATE_LIMITED");
+    assert!(asked.elapsed() < Duration::from_secs(7), "nobody waited for a time that does not come");
 }
