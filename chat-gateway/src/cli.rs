@@ -51,7 +51,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve(options) => serve(*options).await,
+        Command::Serve(options) => Box::pin(serve(*options)).await,
         Command::Chat(options) => conversation::run(*options).await,
         Command::Models(options) => models::run(&options).await,
         Command::Detect { client, model } => detect(&client, model).await,

@@ -1,12 +1,12 @@
 //! How a server stops: in phases, each with a limit, and whoever is cut off is told so.
 //!
-//! 1. [`Phase::Open`]: health says `NOT_SERVING` already, and everything is served as before, so
+//! 1. `Phase::Open`: health says `NOT_SERVING` already, and everything is served as before, so
 //!    that whoever chooses among replicas learns of it first.
-//! 2. [`Phase::Refusing`]: what is under way goes on. New calls are refused with a reason.
-//! 3. [`Phase::Parting`]: clients are told to leave the connections that are older than that, and
+//! 2. `Phase::Refusing`: what is under way goes on. New calls are refused with a reason.
+//! 3. `Phase::Parting`: clients are told to leave the connections that are older than that, and
 //!    find other replicas behind the same address. Calls on newer ones are refused as before.
-//! 4. [`Phase::Cutting`]: the time is over. Services end what they do, each as its contract says.
-//! 5. [`Phase::Over`]: what has not ended by itself is ended here, and connections close.
+//! 4. `Phase::Cutting`: the time is over. Services end what they do, each as its contract says.
+//! 5. `Phase::Over`: what has not ended by itself is ended here, and connections close.
 //!
 //! A [`Work`] is what a stopping server waits for: a call until its answer is handed over whole,
 //! or what a service does beside its calls.
