@@ -2,8 +2,9 @@
 //!
 //! A gateway becomes ready when the vault has answered it once: one that was started with a wrong
 //! address or identity takes no calls, and a rollout stops at it. It stays ready when the vault
-//! goes away later. Kept keys serve on, and whoever needs another one is told `VAULT_UNAVAILABLE`;
-//! were all gateways taken away at once, because one vault is, nobody would be told anything.
+//! goes away later. Kept keys serve on, and whoever needs another one is told
+//! `VAULT_UNAVAILABLE`; were all gateways taken away at once, because one vault is, nobody would
+//! be told anything.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -45,9 +46,10 @@ impl Contact {
 
     /// It was asked for a key. That there is none to be had is an answer too.
     pub(super) fn asked<T>(&self, outcome: &Result<T, KeyError>) {
-        let says_nothing = |error: &KeyError| matches!(error, KeyError::Refused(_)) || error.vault_could_not_answer();
-        if !outcome.as_ref().is_err_and(says_nothing) {
-            self.is_there();
+        match outcome {
+            Err(KeyError::Refused(_)) => {}
+            Err(error) if error.vault_could_not_answer() => {}
+            Ok(_) | Err(_) => self.is_there(),
         }
     }
 
