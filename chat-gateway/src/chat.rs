@@ -197,8 +197,12 @@ impl Answer {
         self.operation.used(self.exchange.usage());
         match &event {
             Ok(Some(Event::Finished(finish))) => self.operation.finishes(finish),
-            Ok(_) => self.operation.chunk(),
-            Err(fault) => self.operation.fails(fault),
+            Ok(Some(_)) => self.operation.chunk(),
+            Ok(None) => {}
+            Err(fault) => {
+                self.exchange.fails(fault);
+                self.operation.fails(fault);
+            }
         }
         event.map_err(|fault| self.truncated(fault))
     }

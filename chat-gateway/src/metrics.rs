@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use clap::Args;
@@ -96,14 +96,24 @@ impl Metrics {
         }
     }
 
-    /// A model, unless there are too many.
-    pub(crate) fn model(&self, model: &str) -> Value {
-        // Nothing that holds the lock panics.
-        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+    /// A model that is asked. It has a name here once it has answered: what callers make up never
+    /// does.
+    pub(crate) fn asked(&self, model: &str) -> Value {
+        if self.models().contains(model) { model.to_owned().into() } else { OTHER.into() }
+    }
+
+    /// A model that answers, unless there are too many.
+    pub(crate) fn answering(&self, model: &str) -> Value {
+        let mut models = self.models();
         if models.contains(model) || (models.len() < MODELS_MAX && models.insert(model.to_owned())) {
             return model.to_owned().into();
         }
         OTHER.into()
+    }
+
+    fn models(&self) -> MutexGuard<'_, HashSet<String>> {
+        // Nothing that holds the lock panics.
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A profile, if it is to be counted by itself.
@@ -146,10 +156,11 @@ mod tests {
         assert_eq!(metrics.profile("team-a").value.as_str(), "team-a");
         assert_eq!(metrics.profile("team-b").value.as_str(), OTHER);
         assert_eq!(metrics.key("018f").value.as_str(), OTHER);
+        assert_eq!(metrics.asked("claude-0").as_str(), OTHER, "it has not answered");
         for n in 0..MODELS_MAX {
-            assert_eq!(metrics.model(&format!("claude-{n}")).as_str(), format!("claude-{n}"));
+            assert_eq!(metrics.answering(&format!("claude-{n}")).as_str(), format!("claude-{n}"));
         }
-        assert_eq!(metrics.model("claude-one-more").as_str(), OTHER);
-        assert_eq!(metrics.model("claude-0").as_str(), "claude-0");
+        assert_eq!(metrics.answering("claude-one-more").as_str(), OTHER);
+        assert_eq!(metrics.asked("claude-0").as_str(), "claude-0");
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     detect::detect,
     keys::Keys,
     message::{KeyMaterial, Label, Provider, Source},
+    metrics::provider_name,
     provider::ListedModel,
     upstream::{Class, Fault, Upstream},
     vault_client::{KeyError, ResolvedKey},
@@ -148,7 +149,7 @@ impl ModelLists {
         }
         let models = self.read(provider, &key.material, deadline).await?;
         info!(
-            gen_ai.provider.name = %provider,
+            gen_ai.provider.name = provider_name(provider),
             keyvault.key.id = %key.api_key_id,
             keyvault.resolution.source = key.source.name(),
             models = models.len(),

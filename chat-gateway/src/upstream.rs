@@ -193,6 +193,10 @@ impl Upstream {
         let Sending { mut call, call_seed, resent, deadline } = sending;
         let name = call.provider();
         let provider = provider::of(name);
+        if provider.credential(key).is_none() {
+            call.was_not_sent();
+            return Err((Fault::KeyNotSendable, String::new()));
+        }
         let mut span = CallSpan::begin(&self.metrics, name, self.place(name), resent);
         let new_decoder = outbound.decoder;
         let first_output = Instant::now() + self.options.first_event_timeout;
@@ -342,6 +346,11 @@ impl Exchange {
     /// The provider's id of the answer.
     pub(crate) fn response_id(&self) -> Option<&str> {
         self.output.response_id.as_deref()
+    }
+
+    /// It is read no further, for this.
+    pub(crate) fn fails(&mut self, fault: &Fault) {
+        self.span.fails(fault);
     }
 
     /// How long the provider was waited for since this was last asked.

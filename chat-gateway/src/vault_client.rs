@@ -200,7 +200,12 @@ impl VaultClient {
             Err(Failed::Status(status)) => {
                 let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
                 // The vault's vocabulary, and nothing that something in between makes up.
-                call.ends(status.code(), reason.filter(|reason| ErrorReason::from_wire_name(reason).is_some()));
+                // A vault cancels nothing: that is how a connection looks that broke.
+                let broke = status.code() == Code::Cancelled || replicas::is_of_the_connection(&status);
+                call.ends(
+                    if broke { Code::Unavailable } else { status.code() },
+                    reason.filter(|reason| ErrorReason::from_wire_name(reason).is_some()),
+                );
                 Err(refused(provider, &status))
             }
             Err(failed) => {

@@ -107,14 +107,13 @@ impl Metrics {
         self.exfiltration_alarms.add(1, &[]);
     }
 
-    pub(crate) fn audit_batch(&self, events: usize, took: Duration, recorded: bool) {
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        if recorded {
-            self.audit_batch.record(events.into(), &[]);
-            self.audit_duration.record(seconds(took), &[]);
-        } else {
-            self.audit_failures.add(events.into(), &[]);
-        }
+    pub(crate) fn audit_batch(&self, events: usize, took: Duration) {
+        self.audit_batch.record(u32::try_from(events).unwrap_or(u32::MAX).into(), &[]);
+        self.audit_duration.record(seconds(took), &[]);
+    }
+
+    pub(crate) fn audit_failed(&self, events: usize) {
+        self.audit_failures.add(events as u64, &[]);
     }
 
     /// A resolution by `source`, or by no step, that came to `result`: `ok` or a reason.

@@ -103,7 +103,7 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>, readiness:
         routes: Routes::new(keys).add_service(resolution).add_service(usage).add_service(admin),
         services: SERVICES,
         readiness,
-        // Calls end before the drain time does; the server alone keeps to it.
+        // No call waits for the end by itself; the server cuts those that are left.
         drain: Drain::default(),
         farewell: Farewell { refused: failure::stopping, cut: failure::cut_off },
         descriptors: proto::FILE_DESCRIPTOR_SET,

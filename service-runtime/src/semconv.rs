@@ -20,7 +20,7 @@ pub mod attribute {
         RPC_SYSTEM_NAME = "rpc.system.name";
         /// `package.Service/Method`, or [`OTHER`](super::OTHER).
         RPC_METHOD = "rpc.method";
-        /// What was asked for that is not served. At most 128 bytes of it.
+        /// What was asked for that is not served. Its beginning.
         RPC_METHOD_ORIGINAL = "rpc.method_original";
         /// The gRPC code: `OK`, `CANCELLED`, `UNAVAILABLE`.
         RPC_STATUS_CODE = "rpc.status_code";

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::{Args, builder::BoolishValueParser};
+use clap::{Args, builder::BoolishValueParser, value_parser};
 use futures_util::{
     StreamExt as _, TryFutureExt as _,
     future::{Either, MapOk},
@@ -89,11 +89,11 @@ pub struct ServerOptions {
 
     /// How long new calls are taken after SIGTERM, while health says already that it ends, in
     /// seconds: as long as whoever sends calls here needs to learn of it. Kubernetes takes a few
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = value_parser!(u64).range(..=86_400))]
     pub drain_delay_seconds: u64,
 
     /// How long running calls may take to end after that, in seconds. Then they are cut
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = value_parser!(u64).range(..=86_400))]
     pub drain_seconds: u64,
 }
 

@@ -41,6 +41,19 @@ pub use otlp::{OtlpOptions, OtlpProtocol};
 /// How long the last spans may take to leave at the end of the process.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 
+/// What is taken over of a caller's `tracestate`: as much as
+/// <https://www.w3.org/TR/trace-context/#tracestate-limits> has everybody pass on. A longer one is
+/// dropped: it would stand in each span, and go on to the next process.
+const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// The longest text that a span has of somebody else.
+const WORDS_BYTES_MAX: usize = 256;
+
+/// A text of somebody else, as a span may have it: its beginning.
+pub fn words(text: &str) -> String {
+    text.get(..text.floor_char_boundary(WORDS_BYTES_MAX)).unwrap_or_default().to_owned()
+}
+
 /// What a process logs and where its spans and metrics go.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Telemetry")]
@@ -99,9 +112,12 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Nothing can be done about a collector that is gone, and nobody is left to log to.
-        let _ = self.provider.shutdown_with_timeout(FLUSH_MAX);
-        let _ = self.meters.shutdown_with_timeout(FLUSH_MAX);
+        // Nothing can be done about a collector that is gone, and nobody is left to log to. Both at
+        // once: one that hangs is not waited for twice.
+        std::thread::scope(|threads| {
+            threads.spawn(|| self.provider.shutdown_with_timeout(FLUSH_MAX));
+            let _ = self.meters.shutdown_with_timeout(FLUSH_MAX);
+        });
     }
 }
 
@@ -229,7 +245,8 @@ struct HeaderReader<'a>(&'a http::HeaderMap);
 
 impl Extractor for HeaderReader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
+        let value = self.0.get(key).and_then(|value| value.to_str().ok())?;
+        (key != "tracestate" || value.len() <= TRACESTATE_BYTES_MAX).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {

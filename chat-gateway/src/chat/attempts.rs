@@ -166,7 +166,11 @@ impl<'a> Trial<'a> {
                 Some(first) => first.and(target.model, error),
             };
             let Some(next) = next else { return Err(so_far.after(self.attempts)) };
-            info!(gen_ai.provider.name = %next.provider, gen_ai.request.model = %next.model, "another model is asked");
+            info!(
+                gen_ai.provider.name = provider_name(next.provider),
+                gen_ai.request.model = %next.model,
+                "another model is asked"
+            );
             failed = Some(so_far);
             target = next;
         }
@@ -188,7 +192,7 @@ impl<'a> Trial<'a> {
             turn.tries += 1;
             let mut operation = turn.operation.take().unwrap_or_else(|| self.operation(target));
             let (asked, sent) = (Instant::now(), self.attempts);
-            let tried = self.attempt(target, &held, turn.tries).instrument(operation.span().clone()).await;
+            let tried = self.attempt(target, &held, operation.sent()).instrument(operation.span().clone()).await;
             self.elsewhere += asked.elapsed();
             operation.used_key(&held, self.attempts - sent);
             self.last = Some((provider, held.clone()));
@@ -220,7 +224,7 @@ impl<'a> Trial<'a> {
                 return Err(if is_shut { said.unwrap_or(error) } else { error });
             };
             warn!(
-                gen_ai.provider.name = %provider,
+                gen_ai.provider.name = provider_name(provider),
                 keyvault.key.id = %attempt.api_key_id,
                 attempt = self.attempts,
                 class = ?fault.class(),
@@ -283,7 +287,7 @@ impl<'a> Trial<'a> {
         &mut self,
         target: &Target,
         held: &Held,
-        tries: u32,
+        resent: u32,
     ) -> Result<(Exchange, Box<Attempt>), (Box<Attempt>, Fault)> {
         let provider = target.provider;
         let mut attempt = Box::new(Attempt {
@@ -311,7 +315,7 @@ impl<'a> Trial<'a> {
         });
         let call_seed = Uuid::new_v4().simple().to_string();
         let upstream = &self.chats.upstream;
-        let sending = Sending { call, call_seed: &call_seed, resent: tries - 1, deadline: self.deadline };
+        let sending = Sending { call, call_seed: &call_seed, resent, deadline: self.deadline };
         match upstream.open(&target.outbound, &held.key.material, sending).await {
             Ok(exchange) => {
                 permits.judge(None);

@@ -9,6 +9,7 @@ use opentelemetry::{Array, KeyValue, StringValue, Value, trace::Status};
 use service_runtime::{
     metrics::Series,
     semconv::{attribute, seconds},
+    telemetry,
 };
 use tokio::time::Instant;
 use tracing::{Span, info_span};
@@ -26,6 +27,7 @@ use crate::{
 pub(super) struct Operation {
     metrics: Arc<Metrics>,
     span: Span,
+    model: String,
     begun: Instant,
     /// The key that it was asked with last.
     held: Option<Held>,
@@ -40,7 +42,7 @@ pub(super) struct Operation {
 /// The pieces of an answer after the first.
 struct Chunks {
     series: Series,
-    last: Instant,
+    last: Option<Instant>,
 }
 
 impl Operation {
@@ -51,7 +53,7 @@ impl Operation {
         let labels = vec![
             KeyValue::new(attribute::GEN_AI_OPERATION_NAME, name),
             metrics::of(target.provider),
-            KeyValue::new(attribute::GEN_AI_REQUEST_MODEL, metrics.model(&target.model)),
+            KeyValue::new(attribute::GEN_AI_REQUEST_MODEL, metrics.asked(&target.model)),
             KeyValue::new(attribute::SERVER_ADDRESS, place.0.to_owned()),
             KeyValue::new(attribute::SERVER_PORT, i64::from(place.1)),
         ];
@@ -72,6 +74,7 @@ impl Operation {
         Self {
             metrics: Arc::clone(metrics),
             span,
+            model: target.model.clone(),
             begun: Instant::now(),
             held: None,
             sent: 0,
@@ -86,6 +89,11 @@ impl Operation {
         &self.span
     }
 
+    /// How many requests were sent.
+    pub(super) fn sent(&self) -> u32 {
+        self.sent
+    }
+
     /// It was asked with this key, by as many further requests.
     pub(super) fn used_key(&mut self, held: &Held, sent: u32) {
         self.sent += sent;
@@ -96,25 +104,29 @@ impl Operation {
     pub(super) fn answers(&mut self, exchange: &Exchange) {
         let now = Instant::now();
         let waited = seconds(now - self.begun);
-        if let Some(model) = exchange.model() {
-            self.labels.push(KeyValue::new(attribute::GEN_AI_RESPONSE_MODEL, self.metrics.model(model)));
-            self.span.set_attribute(attribute::GEN_AI_RESPONSE_MODEL, model.to_owned());
+        let asked = self.metrics.answering(&self.model);
+        self.labels.retain(|label| label.key.as_str() != attribute::GEN_AI_REQUEST_MODEL);
+        self.labels.push(KeyValue::new(attribute::GEN_AI_REQUEST_MODEL, asked));
+        if let Some(model) = exchange.model().map(telemetry::words) {
+            self.labels.push(KeyValue::new(attribute::GEN_AI_RESPONSE_MODEL, self.metrics.answering(&model)));
+            self.span.set_attribute(attribute::GEN_AI_RESPONSE_MODEL, model);
         }
         if let Some(id) = exchange.response_id() {
-            self.span.set_attribute(attribute::GEN_AI_RESPONSE_ID, id.to_owned());
+            self.span.set_attribute(attribute::GEN_AI_RESPONSE_ID, telemetry::words(id));
         }
         self.span.set_attribute(attribute::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, waited);
         self.metrics.time_to_first_chunk.record_of(&self.span, waited, &self.labels);
         let series = self.metrics.time_per_output_chunk.series(self.labels.clone());
-        self.chunks = Some(Chunks { series, last: now });
+        self.chunks = Some(Chunks { series, last: None });
     }
 
     /// A piece of the answer is there.
     pub(super) fn chunk(&mut self) {
         if let Some(chunks) = &mut self.chunks {
             let now = Instant::now();
-            chunks.series.record(seconds(now - chunks.last));
-            chunks.last = now;
+            if let Some(last) = chunks.last.replace(now) {
+                chunks.series.record(seconds(now - last));
+            }
         }
     }
 
@@ -133,7 +145,7 @@ impl Operation {
 
     /// It did not answer, or not to the end.
     pub(super) fn fails(&mut self, fault: &Fault) {
-        let class = error_type(fault);
+        let class = fault.error_type();
         self.labels.push(KeyValue::new(attribute::ERROR_TYPE, class.clone()));
         self.span.set_attribute(attribute::ERROR_TYPE, class);
         self.span.set_status(Status::error(""));
@@ -202,14 +214,6 @@ fn operation_name(provider: Provider) -> &'static str {
     match provider {
         Provider::Anthropic | Provider::OpenAi => "chat",
         Provider::Gemini => "generate_content",
-    }
-}
-
-/// The provider's own word if it is one of few, or else the class of the fault.
-fn error_type(fault: &Fault) -> String {
-    match fault {
-        Fault::Rejected { status, .. } | Fault::NotAStream { status, .. } => status.to_string(),
-        fault => fault.class().name().to_owned(),
     }
 }
 

@@ -54,11 +54,10 @@ impl CallSpan {
 
     /// It came to this.
     pub(super) fn fails(&mut self, fault: &Fault) {
-        let error = match fault {
-            Fault::Rejected { status, .. } => status.to_string(),
-            fault => fault.class().name().to_owned(),
-        };
-        self.span.set_attribute(attribute::ERROR_TYPE, error);
+        if self.over {
+            return;
+        }
+        self.span.set_attribute(attribute::ERROR_TYPE, fault.error_type());
         self.span.set_status(Status::error(""));
         self.count(fault.class().name());
     }

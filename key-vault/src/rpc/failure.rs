@@ -230,7 +230,6 @@ fn of_store(error: store::Error) -> Failure {
     }
 }
 
-/// The failure of a call that may have happened all the same.
 /// The failure of a call that a replica does not take, because it stops.
 pub(super) fn stopping() -> Failure {
     failure(Code::Unavailable, Reason::ShuttingDown)
@@ -245,6 +244,7 @@ pub(super) fn cut_off() -> Failure {
         .with("outcome", "unknown")
 }
 
+/// The failure of a call that may have happened all the same.
 fn outcome_unknown() -> Failure {
     store_unavailable()
         .says(

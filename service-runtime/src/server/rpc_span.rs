@@ -36,9 +36,6 @@ use crate::{
 /// contract.
 pub type FaultOf = fn(reason: &str) -> Option<&'static str>;
 
-/// What a span keeps of the name of a method that is not served.
-const METHOD_BYTES_MAX: usize = 128;
-
 /// Gives each RPC its span, and says what came of it.
 #[derive(Clone, Debug)]
 pub(super) struct RpcSpans {
@@ -230,15 +227,14 @@ impl Rpc {
         );
         telemetry::adopt(&span, request.headers());
         if method.is_none() {
-            let asked = asked.get(..asked.floor_char_boundary(METHOD_BYTES_MAX)).unwrap_or_default();
-            span.set_attribute(attribute::RPC_METHOD_ORIGINAL, asked.to_owned());
+            span.set_attribute(attribute::RPC_METHOD_ORIGINAL, telemetry::words(asked));
         }
         if let Some(peer) = request.extensions().get::<Connection>().and_then(|connection| connection.address) {
             span.set_attribute(attribute::NETWORK_PEER_ADDRESS, peer.ip().to_string());
             span.set_attribute(attribute::NETWORK_PEER_PORT, i64::from(peer.port()));
         }
         if let Some(authority) = request.uri().authority() {
-            span.set_attribute(attribute::SERVER_ADDRESS, authority.host().to_owned());
+            span.set_attribute(attribute::SERVER_ADDRESS, telemetry::words(authority.host()));
             if let Some(port) = authority.port_u16() {
                 span.set_attribute(attribute::SERVER_PORT, i64::from(port));
             }

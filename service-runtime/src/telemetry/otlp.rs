@@ -3,7 +3,7 @@
 //! Exporters work on threads of their own and drop what does not fit: a collector that is away,
 //! hangs or is slow costs no request anything.
 
-use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ const EXPORT_MAX: Duration = Duration::from_secs(5);
 /// How often metrics are sent.
 const METRICS_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Spans that wait to be sent. Those beyond are dropped. About 4 MiB.
+/// Spans that wait to be sent. Those beyond are dropped. Some MiB.
 const SPANS_WAITING_MAX: usize = 4_096;
 
 /// Spans in one export, and how long they wait for company.
@@ -96,6 +96,10 @@ pub(super) fn exporters(options: &OtlpOptions) -> anyhow::Result<Option<Exporter
         endpoint.starts_with("https://") || (endpoint.starts_with("http://") && options.otlp_ca.is_none()),
         "--otlp-endpoint {endpoint:?} must begin with http:// or, with --otlp-ca, https://"
     );
+    ensure!(
+        options.otlp_headers_file.is_none() || endpoint.starts_with("https://") || is_loopback(endpoint),
+        "--otlp-headers-file is refused with {endpoint}: what is secret in it needs https://, except on this machine"
+    );
     let (spans, metrics) = match options.otlp_protocol {
         OtlpProtocol::Grpc => over_grpc(endpoint, options),
         OtlpProtocol::Http => over_http(endpoint, options),
@@ -110,6 +114,12 @@ pub(super) fn exporters(options: &OtlpOptions) -> anyhow::Result<Option<Exporter
         spans: BatchSpanProcessor::builder(spans).with_batch_config(batches).build(),
         metrics: PeriodicReader::builder(metrics).with_interval(METRICS_INTERVAL).build(),
     }))
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let uri: http::Uri = endpoint.parse().unwrap_or_default();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn over_grpc(endpoint: &str, options: &OtlpOptions) -> anyhow::Result<(SpanExporter, MetricExporter)> {
@@ -199,7 +209,7 @@ impl HttpClient for Post {
 }
 
 async fn post(client: reqwest::Client, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, HttpError> {
-    let mut response = client.execute(request.try_into()?).await?;
+    let mut response = client.execute(request.try_into()?).await.map_err(reqwest::Error::without_url)?;
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await? {
         if body.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -242,6 +252,10 @@ mod tests {
             (options(Some("http://127.0.0.1:1"), Some("/ca")), "https://"),
             (options(Some("127.0.0.1:4317"), None), "http://"),
             (options(Some("https://127.0.0.1:1"), Some("/nowhere/ca")), "/nowhere/ca"),
+            (
+                OtlpOptions { otlp_headers_file: Some("/headers".into()), ..options(Some("http://collector:1"), None) },
+                "needs https://",
+            ),
         ] {
             let error = format!("{:#}", exporters(&options).err().expect(says));
             assert!(error.contains(says), "{error}");

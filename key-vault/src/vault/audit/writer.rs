@@ -80,6 +80,9 @@ impl Vault {
         let (events, callers): (Vec<Event>, Vec<oneshot::Sender<bool>>) =
             batch.drain(..).map(|pending| (pending.event, pending.recorded)).unzip();
         let recorded = self.write(writer, &events).await;
+        if !recorded {
+            self.metrics.audit_failed(events.len());
+        }
         for caller in callers {
             // It may have left meanwhile.
             let _ = caller.send(recorded);
@@ -104,7 +107,9 @@ impl Vault {
         let writing = writer.write(&self.store, sealer.audit_key(), events);
         let begun = Instant::now();
         let outcome = timeout(WRITE_MAX, writing).await.unwrap_or(Err(Failed::TooSlow));
-        self.metrics.audit_batch(events.len(), begun.elapsed(), outcome.is_ok());
+        if outcome.is_ok() {
+            self.metrics.audit_batch(events.len(), begun.elapsed());
+        }
         self.note_written(writer, &outcome);
         outcome.is_ok()
     }
