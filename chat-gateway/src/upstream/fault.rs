@@ -90,10 +90,12 @@ impl Fault {
 
     /// In spans: the status of a provider that refused, or else the class.
     pub(crate) fn error_type(&self) -> String {
-        match self {
-            Self::Rejected { status, .. } if *status >= 400 => status.to_string(),
-            fault => fault.class().name().to_owned(),
+        if let Self::Rejected { status, .. } = self
+            && *status >= 400
+        {
+            return status.to_string();
         }
+        self.class().name().to_owned()
     }
 
     /// Which class the fault is of.
