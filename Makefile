@@ -13,7 +13,8 @@ help: ## Show this list
 run: ## Build both services and run them for development, until Ctrl-C
 	cargo build --locked -p key-vault -p chat-gateway
 	@bin=$${CARGO_TARGET_DIR:-target}/debug; $$bin/key-vault serve --dev & vault=$$!; $$bin/chat-gateway serve --dev & gateway=$$!; \
-	both() { kill "$$@" $$vault $$gateway 2>/dev/null; }; trap both INT TERM; while kill -0 $$vault && kill -0 $$gateway; do sleep 0.2; done 2>/dev/null; both; wait $$vault && wait $$gateway
+	stop=; trap 'stop=1' INT; trap 'stop=1; kill $$vault $$gateway' TERM; while kill -0 $$vault && kill -0 $$gateway; do sleep 0.2; done 2>/dev/null; \
+	test -n "$$stop" || kill $$vault $$gateway 2>/dev/null; wait $$vault && wait $$gateway
 
 demo: ## Start both services, store keys, stream answers, stop
 	cargo build --locked -p system-tests --bins
