@@ -95,6 +95,7 @@ pub(crate) fn served(
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         fault_of: measured::fault_of,
+        routine: &[],
         readiness,
         drain,
         farewell: Farewell { refused: failure::stopping, cut: failure::stopping },

@@ -109,6 +109,7 @@ pub(crate) fn served(vault: Arc<Vault>, identities: Identities<Role>, readiness:
         descriptors: proto::FILE_DESCRIPTOR_SET,
         too_large: failure::too_large,
         fault_of: failure::fault_of,
+        routine: &["archestra.keyvault.v1.KeyResolutionService/ReportKeyUse"],
         streams_per_connection_max: STREAMS_PER_CONNECTION_MAX,
     }
 }

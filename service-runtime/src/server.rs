@@ -179,6 +179,9 @@ pub struct Served<R> {
     pub readiness: Readiness,
     /// Whose fault a reason of the contract is.
     pub fault_of: FaultOf,
+    /// The RPCs that programs make every few seconds by themselves, as `package.Service/Method`:
+    /// that one went well is logged for debugging only.
+    pub routine: &'static [&'static str],
     /// How many calls one connection may have open at once. Further ones wait at the caller.
     pub streams_per_connection_max: u32,
 }
@@ -221,7 +224,7 @@ pub async fn run<R: Role>(
     let incoming = InTurn::new(Incoming::new(listener, identities.tls().cloned()));
     let gate = Gate { drain: drain.clone(), farewell: served.farewell };
     let is_served = |name: &str| served.services.iter().any(|service| service.name == name);
-    let spans = RpcSpans::new(served.descriptors, is_served, served.fault_of)?;
+    let spans = RpcSpans::new(served.descriptors, is_served, served.fault_of, served.routine)?;
     let serve = |until: Phase, incoming: BoxStream<'static, io::Result<Io>>| {
         builder(served.streams_per_connection_max)
             // First, so that everything below, rejections included, has a trace.

@@ -47,6 +47,8 @@ struct Shared {
     /// `package.Service/Method` of all that is served.
     methods: HashSet<String>,
     fault_of: FaultOf,
+    /// Methods whose success nobody wants to read of.
+    routine: &'static [&'static str],
     duration: Histogram,
 }
 
@@ -60,6 +62,7 @@ impl RpcSpans {
         descriptors: &[u8],
         served: impl Fn(&str) -> bool,
         fault_of: FaultOf,
+        routine: &'static [&'static str],
     ) -> Result<Self, DecodeError> {
         let describe = Describe {
             name: "rpc.server.call.duration",
@@ -68,7 +71,7 @@ impl RpcSpans {
         };
         let duration = Histogram::new(&describe, buckets::RPC);
         let methods = methods(descriptors, served)?;
-        Ok(Self { shared: Arc::new(Shared { methods, fault_of, duration }) })
+        Ok(Self { shared: Arc::new(Shared { methods, fault_of, routine, duration }) })
     }
 }
 
@@ -272,12 +275,18 @@ impl Rpc {
         self.shared.duration.record_of(&self.span, seconds(duration), &attributes);
         let _entered = self.span.enter();
         let duration_ms = (seconds(duration) * 1_000_000.0).round() / 1_000.0;
-        // Probes ask every few seconds, and what they hear is said where it changes.
-        if self.method.as_deref().is_some_and(|method| method.starts_with(&HEALTH[1..])) {
+        if self.is_routine(code) {
             debug!(duration_ms, "RPC finished");
         } else {
             info!(duration_ms, "RPC finished");
         }
+    }
+
+    /// Whether nobody misses it in the log. Probes ask every few seconds, and what they hear is
+    /// said where it changes.
+    fn is_routine(&self, code: Code) -> bool {
+        let method = self.method.as_deref().unwrap_or_default();
+        method.starts_with(&HEALTH[1..]) || (code == Code::Ok && self.shared.routine.contains(&method))
     }
 
     /// The reason, or that of a stream that was cut, and whose fault it is.

@@ -66,4 +66,8 @@ async fn every_line_of_a_request_names_its_trace() {
     ] {
         assert_eq!(finished[name], value, "{finished}");
     }
+    let vault = lines(&seen.vault_log);
+    let is_report = |line: &&Value| line["rpc.method"] == super::spans::REPORT_KEY_USE;
+    let reports: Vec<_> = vault.iter().filter(is_report).filter(|line| line["message"] == "RPC finished").collect();
+    assert!(reports.is_empty(), "a gateway reports every two seconds, and that goes well: {reports:?}");
 }

@@ -43,6 +43,7 @@ pub(crate) struct Expected {
 }
 
 pub(crate) const STREAM_CHAT: &str = "archestra.chat.v1.ChatService/StreamChat";
+pub(crate) const REPORT_KEY_USE: &str = "archestra.keyvault.v1.KeyResolutionService/ReportKeyUse";
 pub(crate) const RESOLVE_KEY: &str = "archestra.keyvault.v1.KeyResolutionService/ResolveKey";
 
 /// Of every call that is answered.
