@@ -88,12 +88,24 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseOptions,
     },
+    /// Copy an SQLite database while it is served. PostgreSQL has `pg_dump`
+    Backup {
+        /// `sqlite:PATH`
+        #[arg(long, value_name = "URL")]
+        database_url: String,
+        /// A new file for the copy, or `-` for standard output
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
     /// on from what they saw before
     Restored {
         /// `sqlite:PATH` or `postgres://…`. The vault must not be serving a file
         #[arg(long, value_name = "URL")]
         database_url: String,
+        /// What `backup` wrote, to put in the place of a file that is gone: a path, or `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
         /// How it is reached.
         #[command(flatten)]
         database: DatabaseOptions,

@@ -32,7 +32,7 @@ mod store;
 mod usage;
 mod vault;
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use service_runtime::{probes::Probes, readiness::Readiness, server};
@@ -43,7 +43,7 @@ pub use cli::run;
 pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::LocalKeyring;
-use store::Store;
+use store::{Copy, Store};
 use vault::{Condition, Vault};
 
 /// Serves until `stop` resolves, then drains. Probes are answered from before the database is
@@ -120,6 +120,38 @@ pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::R
 pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
     Store::connect(&options.place(database_url)).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
+}
+
+/// Copies an SQLite database while it is served: to a new file, or to standard output. Returns how
+/// many bytes it takes.
+///
+/// # Errors
+///
+/// Fails if it cannot be copied, and where a file is. Nothing is left then.
+pub async fn back_up(database_url: &str, to: Option<&Path>) -> anyhow::Result<u64> {
+    let copy = Copy::take(database_url, to).await?;
+    let size = copy.size;
+    match to {
+        Some(path) => copy.keep(path)?,
+        None => copy.write_to(&mut io::stdout().lock())?,
+    }
+    Ok(size)
+}
+
+/// Puts a copy to where an SQLite database is to be: from a file, or from standard input.
+///
+/// # Errors
+///
+/// Fails if it is no whole copy, or where a database is.
+pub async fn put_back(database_url: &str, from: Option<&Path>) -> anyhow::Result<()> {
+    let copy = match from {
+        Some(path) => {
+            let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            Copy::read(&mut file, database_url).await?
+        }
+        None => Copy::read(&mut io::stdin().lock(), database_url).await?,
+    };
+    Ok(copy.put_back(database_url)?)
 }
 
 /// Makes a keyring for a new database: a fresh one for an old database would hide that the

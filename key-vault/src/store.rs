@@ -48,7 +48,7 @@ use entity::{api_key, key_use, organization_default, profile_key, secret, vault_
 pub(crate) use audit::AuditRows;
 pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
-pub(crate) use connection::{Place, Pooler};
+pub(crate) use connection::{Copy, Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
 
 /// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
