@@ -73,6 +73,11 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             output::note(&format!("copied {size} bytes and checked them; keep the keyring too, and apart"));
             Ok(())
         }
+        Command::Transfer { from, database_url, database } => {
+            let rows = crate::transfer(&from, &database_url, &database).await?;
+            output::note(&format!("moved {rows} rows; do not serve the old database again"));
+            Ok(())
+        }
         Command::Restored { database_url, database, from } => {
             if let Some(from) = &from {
                 crate::put_back(&database_url, file(from)).await?;

@@ -97,6 +97,18 @@ pub enum Command {
         #[arg(value_name = "FILE")]
         to: PathBuf,
     },
+    /// Move all that an SQLite database holds to an empty PostgreSQL database
+    Transfer {
+        /// `sqlite:PATH`. The vault must not be serving it
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// `postgres://…`
+        #[arg(long, value_name = "URL")]
+        database_url: String,
+        /// How it is reached.
+        #[command(flatten)]
+        database: DatabaseOptions,
+    },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
     /// on from what they saw before
     Restored {

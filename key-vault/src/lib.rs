@@ -122,6 +122,16 @@ pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyho
     Ok(())
 }
 
+/// Moves all that an SQLite database holds to an empty PostgreSQL database. Returns how many rows.
+///
+/// # Errors
+///
+/// Fails if one of them cannot be used, the old one is served, or the new one is not empty. Nothing is
+/// written then.
+pub async fn transfer(from: &str, database_url: &str, options: &DatabaseOptions) -> anyhow::Result<u64> {
+    Ok(store::transfer(from, &options.place(database_url)).await?)
+}
+
 /// Copies an SQLite database while it is served: to a new file, or to standard output. Returns how
 /// many bytes it takes.
 ///

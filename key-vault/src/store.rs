@@ -17,6 +17,7 @@ mod keks;
 mod migration;
 mod policy;
 mod row;
+mod transfer;
 mod usage;
 
 use std::{
@@ -50,6 +51,7 @@ pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
 pub(crate) use connection::{Copy, Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
+pub(crate) use transfer::transfer;
 
 /// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
 const COMMIT_MAX: Duration = Duration::from_secs(10);

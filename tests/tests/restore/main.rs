@@ -6,6 +6,7 @@
 mod copies;
 mod gateway;
 mod load;
+mod outgrown;
 mod site;
 
 use proto::keyvault::VerifyAuditLogRequest;

@@ -8,7 +8,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -73,6 +73,11 @@ impl<'a> Site<'a> {
         self.folder.path()
     }
 
+    /// The URL of the database.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) async fn makes_keyring(&self) {
         self.script("key-vault keyring init keyring").await;
     }
@@ -124,6 +129,19 @@ impl<'a> Site<'a> {
     /// Runs commands in this place. Returns what they printed to both outputs; panics if they do not
     /// end well.
     pub(crate) async fn script(&self, script: &str) -> String {
+        let (status, shown) = self.shell(script).await;
+        assert!(status.success(), "{status}\n{script}\n{shown}");
+        shown
+    }
+
+    /// The same of commands that end with a failure.
+    pub(crate) async fn fails(&self, script: &str) -> String {
+        let (status, shown) = self.shell(script).await;
+        assert_eq!(status.code(), Some(1), "{script}\n{shown}");
+        shown
+    }
+
+    async fn shell(&self, script: &str) -> (ExitStatus, String) {
         let mut path = self.path("bin").into_os_string();
         if let Some(postgres) = &self.server.0 {
             path.push(":");
@@ -140,9 +158,7 @@ impl<'a> Site<'a> {
             .kill_on_drop(true)
             .output();
         let output = timeout(BLOCK_MAX, shell).await.expect("it ends").expect("bash runs");
-        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}\n{script}\n{shown}", output.status);
-        shown
+        (output.status, String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

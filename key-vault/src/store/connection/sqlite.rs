@@ -56,11 +56,16 @@ pub(super) async fn look(path: &str) -> Result<Store, ConnectError> {
         advice: "is it a database of SQLite?",
         source: Cause::from(&error),
     };
-    fs::metadata(path).map_err(|source| ConnectError::File { path: path.into(), source })?;
+    is_there(path)?;
     let mut options = quiet(&format!("sqlite:{path}?mode=rw"));
     options.max_connections(1);
     let read = Database::connect(options).await.map_err(unusable)?;
     Ok(Store { write: read.clone(), audit: read.clone(), read, pooler: Pooler::None, _owner: None })
+}
+
+/// Whether there is a file: opening it would make one.
+pub(in crate::store) fn is_there(path: &str) -> Result<(), ConnectError> {
+    fs::metadata(path).map(drop).map_err(|source| ConnectError::File { path: path.into(), source })
 }
 
 /// Makes the file unless it is there, and keeps other processes from it.
