@@ -71,11 +71,14 @@ async fn a_backup_under_load_has_every_key_that_was_acknowledged_before(storage:
         let failure = door.watch(from, epoch).await.expect_err("another history");
         assert_eq!(failure.class(), "OutOfRange REVISION_COMPACTED", "{from:?}");
     }
-    let shown = other.shows_after_a_restore(&vault).await;
+    let shown = other.asks(&vault, "after a restore").await;
     assert!(shown.contains("unsealed") && !shown.contains(epoch), "{shown}");
     let status = door.status().await.expect("the status");
     assert_eq!((status.sealed, status.undecryptable_versions), (false, 0));
     assert_ne!(status.epoch, epoch);
+    let shown = other.asks(&vault, "rotate the key that encrypts").await;
+    assert_eq!(shown.matches("primary").count(), 1, "{shown}");
+    resolves_as(&door, "rotated", "sk-before").await;
 }
 
 async fn a_fresh_keyring_is_refused_by_name_and_the_right_one_serves(storage: Storage) {

@@ -121,9 +121,9 @@ impl<'a> Site<'a> {
         self.script(&block(name)).await
     }
 
-    /// What the page looks at after a restore.
-    pub(crate) async fn shows_after_a_restore(&self, vault: &Process) -> String {
-        self.script(&format!("export KEY_VAULT_SERVER={}\n{}", vault.url(), block("after a restore"))).await
+    /// The same of a block that asks a vault.
+    pub(crate) async fn asks(&self, vault: &Process, name: &str) -> String {
+        self.script(&format!("export KEY_VAULT_SERVER={}\n{}", vault.url(), block(name))).await
     }
 
     /// Runs commands in this place. Returns what they printed to both outputs; panics if they do not
@@ -168,6 +168,7 @@ fn block(name: &str) -> String {
     let text = fs::read_to_string(path).expect("the page");
     let mark = format!("<!-- runs: {name} -->");
     let (_, after) = text.split_once(&mark).unwrap_or_else(|| panic!("the page has no {mark}"));
+    // A block of a list is indented, which the shell does not mind.
     let body = after.trim_start().strip_prefix("```sh\n").expect("a block of commands follows");
     body.split_once("```").expect("the block ends").0.to_owned()
 }
