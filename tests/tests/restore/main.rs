@@ -39,6 +39,8 @@ async fn a_backup_under_load_has_every_key_that_was_acknowledged_before(storage:
     let door = Door::to(&vault.url());
     let rotated = does(&door, ORGANIZATION, creation("sk-before", false, &["rotated"])).await;
     let deleted = does(&door, ORGANIZATION, creation("sk-deleted", false, &["deleted"])).await;
+    let shown = site.asks(&vault, "rotate the key that encrypts").await;
+    assert!(shown.contains("primary") && shown.matches("kek-").count() > 1, "{shown}");
     let load = Load::start(&door);
     load.has_stored(KEYS).await;
 
@@ -72,13 +74,10 @@ async fn a_backup_under_load_has_every_key_that_was_acknowledged_before(storage:
         assert_eq!(failure.class(), "OutOfRange REVISION_COMPACTED", "{from:?}");
     }
     let shown = other.asks(&vault, "after a restore").await;
-    assert!(shown.contains("unsealed") && !shown.contains(epoch), "{shown}");
+    assert!(shown.contains("unsealed") && shown.contains("as it was written"), "{shown}");
     let status = door.status().await.expect("the status");
     assert_eq!((status.sealed, status.undecryptable_versions), (false, 0));
     assert_ne!(status.epoch, epoch);
-    let shown = other.asks(&vault, "rotate the key that encrypts").await;
-    assert_eq!(shown.matches("primary").count(), 1, "{shown}");
-    resolves_as(&door, "rotated", "sk-before").await;
 }
 
 async fn a_fresh_keyring_is_refused_by_name_and_the_right_one_serves(storage: Storage) {
@@ -94,14 +93,14 @@ async fn a_fresh_keyring_is_refused_by_name_and_the_right_one_serves(storage: St
 
     let other = Site::new(&server).await;
     other.makes_keyring().await;
+    other.names_root_key("root-of-another-vault");
     other.takes_backup_of(&site);
     other.run(server.restores()).await;
     let reason = format!(
         "the keys of this database cannot be opened: it needs the keyring or the secrets manager that it was set up with: \
-         the secrets manager does not unwrap key encryption key {kek}: the keyring has no key {:?} (it has {:?}); \
+         the secrets manager does not unwrap key encryption key {kek}: the keyring has no key {:?} (it has root-of-another-vault); \
          bring back the keyring that this database was set up with",
-        site.root_key(),
-        other.root_key()
+        site.root_key()
     );
     let vault = other.starts_sealed().await;
     let door = Door::to(&vault.url());

@@ -101,6 +101,12 @@ impl<'a> Site<'a> {
         primary.trim_matches('"').to_owned()
     }
 
+    /// Gives the keyring's key another name. By themselves names are times, which may be the same.
+    pub(crate) fn names_root_key(&self, name: &str) {
+        let text = fs::read_to_string(self.path("keyring")).expect("a keyring");
+        fs::write(self.path("keyring"), text.replace(&self.root_key(), name)).expect("a keyring");
+    }
+
     /// Starts a vault, and waits until it serves.
     pub(crate) async fn starts(&self) -> Process {
         start_vault(self.folder(), &self.setup()).await.expect("the vault starts")
