@@ -34,7 +34,10 @@ test-postgres: ## The tests that use the database, on PostgreSQL; those about Po
 	if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci} -E '$(on_postgres)'; \
 	else cargo test -p system-tests --tests --locked; fi
 
-check: fmt lint doc deny proto test ## Everything CI runs, in CI's order
+check: fmt lint doc deny proto test newcomer ## Everything CI runs, in CI's order
+
+newcomer: ## A fresh clone, `make run`, the first answer; the secrets of production, its manifests: by the commands of the pages
+	NEWCOMER_WARM="$${CARGO_TARGET_DIR:-target}" tests/newcomer/run.sh
 
 conformance: ## Only what the providers' recorded traffic must come to
 	cargo test --locked -p system-tests --test conformance -- --nocapture
@@ -76,4 +79,4 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline

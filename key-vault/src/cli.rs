@@ -13,7 +13,7 @@ mod policy;
 mod session;
 mod usage;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use service_runtime::{failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
@@ -68,7 +68,20 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             output::note("the schema is up to date");
             Ok(())
         }
-        Command::Restored { database } => {
+        Command::Backup { database, to } => {
+            let size = crate::back_up(&database, file(&to)).await?;
+            output::note(&format!("copied {size} bytes and checked them; keep the keyring too, and apart"));
+            Ok(())
+        }
+        Command::Transfer { from, database } => {
+            let rows = crate::transfer(&from, &database).await?;
+            output::note(&format!("moved {rows} rows; do not serve the old database again"));
+            Ok(())
+        }
+        Command::Restored { database, from } => {
+            if let Some(from) = &from {
+                crate::put_back(&database.location, file(from)).await?;
+            }
             crate::begin_epoch(&database).await?;
             output::note("a new history begins: watchers drop what they know and watch anew");
             Ok(())
@@ -104,6 +117,11 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         served = Box::pin(crate::serve(&options, environment, listener, probes, stop)) => served,
         () = telemetry.follow() => Ok(()),
     }
+}
+
+/// A file, unless `-` says that it is standard input or output.
+fn file(path: &Path) -> Option<&Path> {
+    (path != Path::new("-")).then_some(path)
 }
 
 fn exit_code(code: Code) -> u8 {

@@ -30,8 +30,8 @@ use crate::{
 };
 
 pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
-pub use database::DatabaseOptions;
 use database::DatabaseUrlError;
+pub use database::{DatabaseLocation, DatabaseOptions};
 pub(crate) use key_check::CheckOptions;
 use limits::LimitOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
@@ -88,9 +88,30 @@ pub enum Command {
         #[command(flatten)]
         database: DatabaseOptions,
     },
+    /// Copy an SQLite database while it is served. PostgreSQL has `pg_dump`
+    Backup {
+        /// Which.
+        #[command(flatten)]
+        database: DatabaseLocation,
+        /// A new file for the copy, or `-` for standard output
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Move all that an SQLite database holds to an empty PostgreSQL database
+    Transfer {
+        /// `sqlite:PATH`. The vault must not be serving it
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// Where to.
+        #[command(flatten)]
+        database: DatabaseOptions,
+    },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
     /// on from what they saw before. No vault may be serving a file
     Restored {
+        /// What `backup` wrote, to put in the place of a file that is gone: a path, or `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
         /// Which.
         #[command(flatten)]
         database: DatabaseOptions,

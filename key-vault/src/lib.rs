@@ -32,7 +32,7 @@ mod store;
 mod usage;
 mod vault;
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use service_runtime::{probes::Probes, readiness::Readiness, server};
@@ -40,10 +40,10 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 pub use cli::run;
-pub use config::{Cli, Command, DatabaseOptions, ServeOptions};
+pub use config::{Cli, Command, DatabaseLocation, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::LocalKeyring;
-use store::Store;
+use store::{Copy, Store};
 use vault::{Condition, Vault};
 
 /// Serves until `stop` resolves, then drains. Probes are answered from before the database is
@@ -120,6 +120,49 @@ pub async fn migrate(options: &DatabaseOptions) -> anyhow::Result<()> {
 pub async fn begin_epoch(options: &DatabaseOptions) -> anyhow::Result<()> {
     Store::connect(&options.place(None)?).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
+}
+
+/// Moves all that an SQLite database holds to an empty PostgreSQL database. Returns how many rows.
+///
+/// # Errors
+///
+/// Fails if one of them cannot be used, the old one is served, or the new one is not empty. Nothing is
+/// written then.
+pub async fn transfer(from: &str, to: &DatabaseOptions) -> anyhow::Result<u64> {
+    Ok(store::transfer(from, &to.place(None)?).await?)
+}
+
+/// Copies an SQLite database while it is served: to a new file, or to standard output. Returns how
+/// many bytes it takes.
+///
+/// # Errors
+///
+/// Fails if it cannot be copied, and where a file is. Nothing is left then.
+pub async fn back_up(database: &DatabaseLocation, to: Option<&Path>) -> anyhow::Result<u64> {
+    let copy = Copy::take(&database.url(None)?, to).await?;
+    let size = copy.size;
+    match to {
+        Some(path) => copy.keep(path)?,
+        None => copy.write_to(&mut io::stdout().lock())?,
+    }
+    Ok(size)
+}
+
+/// Puts a copy to where an SQLite database is to be: from a file, or from standard input.
+///
+/// # Errors
+///
+/// Fails if it is no whole copy, or where a database is.
+pub async fn put_back(database: &DatabaseLocation, from: Option<&Path>) -> anyhow::Result<()> {
+    let url = database.url(None)?;
+    let copy = match from {
+        Some(path) => {
+            let mut file = File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            Copy::read(&mut file, &url).await?
+        }
+        None => Copy::read(&mut io::stdin().lock(), &url).await?,
+    };
+    Ok(copy.put_back(&url)?)
 }
 
 /// Makes a keyring for a new database: a fresh one for an old database would hide that the

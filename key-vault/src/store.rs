@@ -17,6 +17,7 @@ mod keks;
 mod migration;
 mod policy;
 mod row;
+mod transfer;
 mod usage;
 
 use std::{
@@ -48,8 +49,9 @@ use entity::{api_key, key_use, organization_default, profile_key, secret, vault_
 pub(crate) use audit::AuditRows;
 pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
-pub(crate) use connection::{Place, Pooler};
+pub(crate) use connection::{Copy, Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
+pub(crate) use transfer::transfer;
 
 /// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
 const COMMIT_MAX: Duration = Duration::from_secs(10);

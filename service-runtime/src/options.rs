@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Command;
 
 /// Commands that run without a person: each of their options can be set by a variable.
-const SERVICE_COMMANDS: [&str; 4] = ["serve", "migrate", "doctor", "restored"];
+const SERVICE_COMMANDS: [&str; 5] = ["serve", "migrate", "doctor", "backup", "restored"];
 
 /// Options of every other command that can be: where to connect, as whom, for whom, how to
 /// print.

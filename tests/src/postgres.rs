@@ -186,6 +186,11 @@ impl Postgres {
         self.folder.join("data")
     }
 
+    /// Where its programs are, and those of its clients.
+    pub fn programs(&self) -> &Path {
+        &self.tools.folder
+    }
+
     /// What it logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()

@@ -14,10 +14,10 @@ use crate::store;
 /// No URL is longer.
 const URL_BYTES_MAX: u64 = 16 * 1024;
 
-/// Which database, and how it is reached.
+/// Which database.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
-pub struct DatabaseOptions {
+pub struct DatabaseLocation {
     /// `sqlite:PATH` or `postgres://…`. With --dev: `sqlite:var/key-vault.db`
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
@@ -25,6 +25,15 @@ pub struct DatabaseOptions {
     /// A file with what --database-url would say, for a URL with a password. Read at the start
     #[arg(long, value_name = "PATH", conflicts_with = "database_url")]
     pub database_url_file: Option<PathBuf>,
+}
+
+/// Which database, and how it is reached.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseOptions {
+    /// Which.
+    #[command(flatten)]
+    pub location: DatabaseLocation,
 
     /// What stands before PostgreSQL: `transaction` for pgbouncer in transaction mode
     #[arg(long, value_enum, default_value_t = Pooler::None)]
@@ -74,15 +83,26 @@ pub(crate) enum DatabaseUrlError {
     },
 }
 
-impl DatabaseOptions {
-    /// The database that is named, or else the one at `unless_named`.
+impl DatabaseLocation {
+    /// The URL that is given, or else `unless_given`.
     ///
     /// # Errors
     ///
-    /// [`DatabaseUrlError`], if a file cannot be used, or nothing is named.
-    pub(crate) fn place(&self, unless_named: Option<&str>) -> Result<store::Place, DatabaseUrlError> {
-        let named = one_of("--database-url-file", self.database_url.as_deref(), self.database_url_file.as_deref())?;
-        let url = named.or_else(|| unless_named.map(str::to_owned)).ok_or(DatabaseUrlError::Missing)?;
+    /// [`DatabaseUrlError`], if the file cannot be used, or nothing is given.
+    pub(crate) fn url(&self, unless_given: Option<&str>) -> Result<String, DatabaseUrlError> {
+        let given = one_of("--database-url-file", self.database_url.as_deref(), self.database_url_file.as_deref())?;
+        given.or_else(|| unless_given.map(str::to_owned)).ok_or(DatabaseUrlError::Missing)
+    }
+}
+
+impl DatabaseOptions {
+    /// The database that is given, or else the one at `unless_given`.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseUrlError`], if a file cannot be used, or nothing is given.
+    pub(crate) fn place(&self, unless_given: Option<&str>) -> Result<store::Place, DatabaseUrlError> {
+        let url = self.location.url(unless_given)?;
         let migration_url = one_of(
             "--migration-database-url-file",
             self.migration_database_url.as_deref(),
@@ -126,9 +146,9 @@ mod tests {
         database: DatabaseOptions,
     }
 
-    fn place(arguments: &[&str], unless_named: Option<&str>) -> Result<store::Place, String> {
+    fn place(arguments: &[&str], unless_given: Option<&str>) -> Result<store::Place, String> {
         let command = Command::try_parse_from([&["command"], arguments].concat()).map_err(|error| error.to_string())?;
-        command.database.place(unless_named).map_err(|error| error.to_string())
+        command.database.place(unless_given).map_err(|error| error.to_string())
     }
 
     #[test]

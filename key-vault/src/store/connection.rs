@@ -12,6 +12,8 @@ use sea_orm::{ConnectOptions, DatabaseExecutor, DbErr, TransactionTrait as _};
 use super::{Bounded, Cause, Store, migration};
 pub(super) use postgres::LOCK_MAX;
 use postgres::Role;
+pub(crate) use sqlite::Copy;
+pub(super) use sqlite::is_there as sqlite_file;
 
 /// How long a call waits for a free connection before it fails as unavailable, and how long
 /// a vault that starts waits for its database.

@@ -1,5 +1,7 @@
 //! The file of an SQLite database: who may have it, and how it is opened.
 
+mod copy;
+
 use std::{
     fs::{self, File, TryLockError},
     os::unix::fs::OpenOptionsExt as _,
@@ -13,6 +15,7 @@ use sea_orm::{
 
 use super::{ConnectError, Pooler, quiet};
 use crate::store::{Cause, Store};
+pub(crate) use copy::Copy;
 
 /// How long SQLite waits for another connection's lock. Writers of one process take
 /// turns before they reach it.
@@ -53,32 +56,51 @@ pub(super) async fn look(path: &str) -> Result<Store, ConnectError> {
         advice: "is it a database of SQLite?",
         source: Cause::from(&error),
     };
-    fs::metadata(path).map_err(|source| ConnectError::File { path: path.into(), source })?;
+    is_there(path)?;
     let mut options = quiet(&format!("sqlite:{path}?mode=rw"));
     options.max_connections(1);
     let read = Database::connect(options).await.map_err(unusable)?;
     Ok(Store { write: read.clone(), audit: read.clone(), read, pooler: Pooler::None, _owner: None })
 }
 
+/// Whether there is a file: opening it would make one.
+pub(in crate::store) fn is_there(path: &str) -> Result<(), ConnectError> {
+    fs::metadata(path).map(drop).map_err(|source| ConnectError::File { path: path.into(), source })
+}
+
+/// Makes the file unless it is there, and keeps other processes from it.
+fn claim(path: &Path) -> Result<File, ConnectError> {
+    let owner = lock(path)?;
+    // Made here and not by SQLite, so that nobody else can read it.
+    private().open(path).map_err(|source| ConnectError::File { path: path.to_owned(), source })?;
+    Ok(owner)
+}
+
 /// Takes the exclusive lock beside the file, so that a second process is told instead of
 /// sharing it. The lock goes with the process.
-fn claim(path: &Path) -> Result<File, ConnectError> {
+fn lock(path: &Path) -> Result<File, ConnectError> {
     let unusable = |source| ConnectError::File { path: path.to_owned(), source };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(unusable)?;
-    }
-    let mut private = File::options();
-    private.create(true).append(true).mode(0o600);
-    // Made here and not by SQLite, so that nobody else can read it.
-    private.open(path).map_err(unusable)?;
+    fs::create_dir_all(folder_of(path)).map_err(unusable)?;
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock = private.open(name).map_err(unusable)?;
+    let lock = private().open(name).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(ConnectError::InUse(path.to_owned())),
         Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
+}
+
+/// How a file is opened that is made if it is not there, for its owner alone.
+fn private() -> fs::OpenOptions {
+    let mut private = File::options();
+    private.create(true).append(true).mode(0o600);
+    private
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn options(url: &str) -> ConnectOptions {
