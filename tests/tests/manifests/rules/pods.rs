@@ -1,6 +1,6 @@
 //! What a pod may do, how it is asked and how it ends.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::objects::{Pod, containers, find, list, option, pods, text};
 
@@ -67,8 +67,7 @@ fn container(container: &Value) -> Vec<String> {
     if container.pointer("/securityContext/capabilities") != Some(&json!({"drop": ["ALL"]})) {
         broken.push("capabilities are not all dropped, and no more".into());
     }
-    let context =
-        container.get("securityContext").and_then(Value::as_object).into_iter().flat_map(|fields| fields.keys());
+    let context = container.get("securityContext").and_then(Value::as_object).into_iter().flat_map(Map::keys);
     broken.extend(context.filter(|field| !CONTEXT.contains(&field.as_str())).map(|field| format!("{field} is set")));
     // A variable may say where a file is, and nothing else.
     if container.get("envFrom").is_some() {

@@ -93,7 +93,7 @@ fn scaling(objects: &[Value]) -> Vec<String> {
     broken
 }
 
-/// Each ConfigMap and claim that a pod mounts is there. Secrets are the operator's.
+/// Each configuration and claim that a pod mounts is there. Secrets are the operator's.
 fn volumes(objects: &[Value]) -> Vec<String> {
     let mut broken = Vec::new();
     for pod in pods(objects) {
