@@ -89,7 +89,7 @@ async fn every_planted_mistake_is_seen() {
     let Some((_, sets)) = sets().await else { return };
     let production = &named(&sets, "overlays/production").objects;
     let of_the_vault = |below: &'static str| {
-        move |(place, value, word)| ("Deployment/key-vault", format!("{below}{place}"), value, word)
+        move |(place, value, word): OfTheVault| ("Deployment/key-vault", format!("{below}{place}"), value, word)
     };
     let in_pods = in_its_pod().into_iter().map(of_the_vault(POD));
     let in_containers = in_its_container().into_iter().map(of_the_vault(CONTAINER));
