@@ -73,7 +73,13 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 	GENERATE=1 cargo test --locked -p proto --test generated committed
 	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib -- the_committed_schema the_document_says
 
+image: ## Build the images of both services with Docker, Podman or buildah; BASE= pins what they are built on
+	deploy/image/build.sh image
+
+sbom: image ## Build the images and write what is in them, as CycloneDX, to target/image
+	@$(call need,trivy,see https://trivy.dev); deploy/image/build.sh sbom
+
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate image sbom breaking-baseline
