@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|health|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,13 @@ generate: ## Write the code of the contract, the schemas of the policies and doc
 	GENERATE=1 cargo test --locked -p proto --test generated committed
 	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib -- the_committed_schema the_document_says
 
+image: ## Build the images of both services with Docker, Podman or buildah; BASE= pins what they are built on
+	deploy/image/build.sh image
+
+sbom: image ## Build the images and write what is in them, as CycloneDX, to target/image
+	@$(call need,trivy,see https://trivy.dev); deploy/image/build.sh sbom
+
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate image sbom breaking-baseline

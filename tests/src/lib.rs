@@ -12,6 +12,7 @@ pub mod certs;
 pub mod chats;
 pub mod client;
 pub mod collector;
+pub mod container;
 pub mod fake_provider;
 pub mod fault_proxy;
 pub mod fixtures;
@@ -50,7 +51,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub use fake_provider::FakeProvider;
 pub use postgres::{PgBouncer, Postgres};
-pub use process::{Process, command};
+pub use process::{Process, binary, command};
 pub use replicas::Replicas;
 
 /// The organization that most tests speak of.

@@ -175,9 +175,9 @@ pub fn command(service: &str) -> Command {
     command
 }
 
-/// Cargo builds the binaries of a package before its integration tests, and puts these
-/// into a folder `deps` beside them.
-fn binary(name: &str) -> PathBuf {
+/// The path of a binary of this package. Cargo builds them before its integration tests, and
+/// puts these into a folder `deps` beside them.
+pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this process has a binary");
     let folder = own.parent().expect("a binary is in a folder");
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
