@@ -1,8 +1,7 @@
 //! The commands of the binary. `serve` is the server; the rest is a client of it, over
 //! gRPC.
 //!
-//! Exit codes: 0 done, 1 failed or cut, 2 a wrong command line, 3 no such model, 4
-//! refused as it is, 5 not available now, 130 interrupted.
+//! [`EXIT_STATUS`] says how they end.
 
 mod completion;
 mod conversation;
@@ -16,7 +15,9 @@ use proto::{
     chat::{DetectProviderRequest, chat_service_client::ChatServiceClient},
     types::Provider,
 };
-use service_runtime::{client::Wire, failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
+use service_runtime::{
+    client::Wire, failure::Chain, hardening, manual, probes::Probes, server, shutdown, telemetry, token,
+};
 use tonic::{Code, Status, transport::Endpoint};
 
 use crate::{
@@ -33,6 +34,17 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a shell reports for a command that Ctrl-C ended: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
+
+/// The codes that commands end with.
+const EXIT_STATUS: [(u8, &str); 7] = [
+    (0, "Done."),
+    (1, "Failed. Of a chat: the answer broke off."),
+    (2, "The command line cannot be understood."),
+    (3, "The provider has no such model."),
+    (4, "Refused as it is: a wrong value, no key, a model that no rule knows, a caller that may not."),
+    (5, "Not available now: try again later."),
+    (INTERRUPTED, "Interrupted."),
+];
 
 /// Does what the command line asks, and says how it went.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -76,6 +88,10 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => {
             completion::script(shell)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Manual { directory } => {
+            manual::write(Cli::command_with_variables(), &EXIT_STATUS, &directory)?;
             Ok(ExitCode::SUCCESS)
         }
     }

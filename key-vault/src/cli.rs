@@ -1,8 +1,7 @@
 //! The commands of the binary. `serve` is the server; the rest is a client of it, over
 //! gRPC, or works on files.
 //!
-//! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
-//! is, 5 not available now.
+//! [`EXIT_STATUS`] says how they end.
 
 mod audit;
 mod key_check;
@@ -16,7 +15,7 @@ mod usage;
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
-use service_runtime::{failure::Chain, hardening, probes::Probes, server, shutdown, telemetry, token};
+use service_runtime::{failure::Chain, hardening, manual, probes::Probes, server, shutdown, telemetry, token};
 use tonic::{Code, Status};
 
 use crate::{
@@ -25,6 +24,16 @@ use crate::{
 };
 use key_check::NotStored;
 use session::Session;
+
+/// The codes that commands end with.
+const EXIT_STATUS: [(u8, &str); 6] = [
+    (0, "Done."),
+    (1, "Failed."),
+    (2, "The command line cannot be understood."),
+    (3, "There is no such key."),
+    (4, "Refused as it is: a wrong value, a disabled key, a caller that may not."),
+    (5, "Not available now: try again later."),
+];
 
 /// Does what the command line asks, and says how it went.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -99,6 +108,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             clap_complete::generate(shell, &mut command, "key-vault", &mut std::io::stdout());
             Ok(())
         }
+        Command::Manual { directory } => manual::write(Cli::command_with_variables(), &EXIT_STATUS, &directory),
     }
 }
 

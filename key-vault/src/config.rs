@@ -59,8 +59,8 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// The command with its variables, for help texts and completions.
-    pub(crate) fn command_with_variables() -> clap::Command {
+    /// The command with its variables, for help texts, completions and documents.
+    pub fn command_with_variables() -> clap::Command {
         options::named_in_environment(Self::command(), "KEY_VAULT")
     }
 }
@@ -177,6 +177,12 @@ pub enum Command {
         /// Which shell.
         #[arg(value_enum)]
         shell: Shell,
+    },
+    /// Write the manual pages, one for each command
+    Manual {
+        /// The folder to write them into. Made if it is not there
+        #[arg(long, value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 

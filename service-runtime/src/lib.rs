@@ -1,6 +1,6 @@
 //! What a service does before its first RPC and after its last.
 //!
-//! Hardening of the process, options, what is checked about a deployment, telemetry, TLS, who
+//! Hardening of the process, options, manual pages, what is checked about a deployment, telemetry, TLS, who
 //! calls and who may, the server loop and its drain, how well it is and what probes ask, how much
 //! it has in hand, connections to other services, shutdown, and the wire form of a failure and of
 //! invalid fields. Nothing else belongs here:
@@ -22,6 +22,7 @@ pub mod health;
 pub mod identity;
 pub mod in_hand;
 pub mod incoming;
+pub mod manual;
 pub mod metrics;
 pub mod options;
 pub mod peer;
