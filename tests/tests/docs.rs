@@ -22,14 +22,15 @@ fn every_reason_is_documented_with_its_code() {
 
 #[test]
 fn every_link_of_the_documents_leads_to_a_file() {
-    let mut documents = vec![];
-    for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
-        documents.push(PathBuf::from(name));
-    }
-    for folder in ["docs", "docs/adr"] {
-        for entry in fs::read_dir(root().join(folder)).expect("the folder exists") {
-            let name = entry.expect("it can be listed").file_name();
-            documents.push(Path::new(folder).join(name));
+    let mut documents: Vec<_> =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "fuzz/README.md"].map(PathBuf::from).into();
+    let mut folders: Vec<_> = ["docs", "deploy"].map(PathBuf::from).into();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).expect("the folder exists") {
+            let entry = entry.expect("it can be listed");
+            let kind = entry.file_type().expect("it has a kind");
+            let into = if kind.is_dir() { &mut folders } else { &mut documents };
+            into.push(folder.join(entry.file_name()));
         }
     }
     for document in documents.iter().filter(|path| path.extension().is_some_and(|kind| kind == "md")) {
