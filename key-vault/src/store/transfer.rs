@@ -6,8 +6,8 @@
 //! Odd: pages are ranges of SQLite's row ids, which every table there has.
 
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, EntityName as _, EntityTrait, IntoActiveModel,
-    QueryFilter as _, Statement, sea_query::Expr,
+    ConnectionTrait as _, DatabaseConnection, DbBackend, DbErr, EntityTrait, IntoActiveModel, QueryFilter as _,
+    Statement, sea_query::Expr,
 };
 use uuid::Uuid;
 
