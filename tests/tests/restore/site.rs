@@ -168,10 +168,25 @@ impl<'a> Site<'a> {
     }
 }
 
+#[test]
+fn every_block_that_is_marked_is_run() {
+    let text = page();
+    let tests = [include_str!("main.rs"), include_str!("outgrown.rs"), include_str!("site.rs")].concat();
+    let names: Vec<_> = text.split("<!-- runs: ").skip(1).filter_map(|rest| rest.split(" -->").next()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("\"{name}\"")), "nothing runs {name}");
+    }
+}
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+    fs::read_to_string(path).expect("the page")
+}
+
 /// A block of the page.
 fn block(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
-    let text = fs::read_to_string(path).expect("the page");
+    let text = page();
     let mark = format!("<!-- runs: {name} -->");
     let (_, after) = text.split_once(&mark).unwrap_or_else(|| panic!("the page has no {mark}"));
     // A block of a list is indented, which the shell does not mind.
