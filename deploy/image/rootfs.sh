@@ -50,9 +50,10 @@ GROUP
 echo 'hosts: files dns' > "$dest/etc/nsswitch.conf"
 cp -L /etc/os-release "$dest/etc/os-release"
 
-# The package of a library. Debian merged /lib into /usr, and its packages know one name of two.
+# The package of a library. Debian merged /lib into /usr, and its packages know one name of two. The
+# other may be diverted, which is said in a line without a package.
 package_of() {
-  { dpkg-query --search "$1" || dpkg-query --search "/usr$1"; } 2>/dev/null | head -n 1 | cut -d : -f 1
+  dpkg-query --search "$1" "/usr$1" 2>/dev/null | grep -v '^diversion' | head -n 1 | cut -d : -f 1
 }
 for package in $(for library in $libraries; do package_of "$library"; done | sort -u) ca-certificates; do
   dpkg-query --status "$package" > "$packages/$package"
