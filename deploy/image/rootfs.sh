@@ -6,8 +6,8 @@
 # DEST gets the binary as /usr/local/bin/NAME (its own name unless given), the libraries that it
 # loads, certificates of public authorities, and what tells names from numbers. There is no
 # shell, no package manager and nothing that can be written to, but the vault's own folder.
-# What scanners need to know what is in it is there too: /etc/os-release, and the entries of the
-# Debian packages that files come from.
+# What scanners need to know what is in it is there too: the version of Debian, and the entries of
+# the Debian packages that files come from.
 #
 # Needs Debian 12 or newer with ca-certificates. Everything is dated SOURCE_DATE_EPOCH, or 1970.
 set -eu
@@ -48,11 +48,12 @@ root:x:0:
 $name:x:$user:
 GROUP
 echo 'hosts: files dns' > "$dest/etc/nsswitch.conf"
-cp -L /etc/os-release "$dest/etc/os-release"
+cp -L /etc/debian_version /etc/os-release "$dest/etc/"
 
-# The package of a library. Debian merged /lib into /usr, and its packages know one name of two.
+# The package of a library. Debian merged /lib into /usr, and its packages know one name of two. The
+# other may be diverted, which is said in a line without a package.
 package_of() {
-  { dpkg-query --search "$1" || dpkg-query --search "/usr$1"; } 2>/dev/null | head -n 1 | cut -d : -f 1
+  dpkg-query --search "$1" "/usr$1" 2>/dev/null | grep -v '^diversion' | head -n 1 | cut -d : -f 1
 }
 for package in $(for library in $libraries; do package_of "$library"; done | sort -u) ca-certificates; do
   dpkg-query --status "$package" > "$packages/$package"

@@ -24,7 +24,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(50);
 
 /// A command of the client, on a busy machine.
-const COMMAND_MAX: Duration = Duration::from_secs(60);
+const COMMAND_MAX: Duration = Duration::from_mins(1);
 
 const KEY: &str = "sk-MARKED-openai-0123456789abcdef";
 

@@ -11,6 +11,7 @@ use crate::{USER, is_debian, root_of};
 
 /// Everything in both images but the service, the vault's folder and the libraries of the machine.
 const FILES: &[&str] = &[
+    "etc/debian_version",
     "etc/group",
     "etc/nsswitch.conf",
     "etc/os-release",

@@ -72,11 +72,12 @@ fn each_image_runs_its_service_as_a_user_without_rights_and_without_a_shell() {
 
 #[test]
 fn all_that_the_workspace_is_made_of_gets_into_the_build() {
-    let ignored = read(".dockerignore");
+    let (ignored, dockerfile) = (read(".dockerignore"), read("deploy/Dockerfile"));
     let manifest = read("Cargo.toml");
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("members");
     let members: Vec<String> = serde_json::from_str(members).expect("a list");
     for member in members {
+        assert!(dockerfile.contains(&format!("\nCOPY {member} {member}\n")), "{member} is not copied");
         let listed =
             if member == "tests" { vec!["tests/Cargo.toml".to_owned(), "tests/src".to_owned()] } else { vec![member] };
         for path in listed {
