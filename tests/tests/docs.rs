@@ -26,7 +26,7 @@ fn every_link_of_the_documents_leads_to_a_file() {
     for name in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
         documents.push(PathBuf::from(name));
     }
-    for folder in ["docs", "docs/adr"] {
+    for folder in ["docs", "docs/adr", "docs/api", "docs/clients"] {
         for entry in fs::read_dir(root().join(folder)).expect("the folder exists") {
             let name = entry.expect("it can be listed").file_name();
             documents.push(Path::new(folder).join(name));
