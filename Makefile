@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|client_pages|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|reference|replay|request_bodies|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,8 +72,18 @@ pictures: ## Draw docs/pictures/trace.png anew: a chat through both services, as
 	@$(call need,phoenix,pip install arize-phoenix==20.26.1 in an environment of its own); $(call need,chromium,apt-get install chromium); \
 	TRACE_PICTURE="$$PWD/docs/pictures/trace.png" cargo test --locked -p system-tests --test telemetry phoenix -- --nocapture
 
-generate: ## Write the code of the contract, the schemas of the policies and docs/providers.md anew
-	GENERATE=1 cargo test --locked -p proto --test generated committed
+man: ## Write the manual pages of both binaries into target/dist/man
+	cargo build --locked -p key-vault -p chat-gateway
+	@bin=$${CARGO_TARGET_DIR:-target}; for of in key-vault chat-gateway; do $$bin/debug/$$of manual --directory $$bin/dist/man/man1 || exit; done; ls $$bin/dist/man/man1
+
+completions: ## Write the completions of both binaries for bash, zsh and fish into target/dist/completions
+	cargo build --locked -p key-vault -p chat-gateway
+	@bin=$$(realpath $${CARGO_TARGET_DIR:-target}); cd $$bin && mkdir -p dist/completions && for of in key-vault chat-gateway; do \
+	PATH="$$bin/debug:$$PATH"; $$of completions bash > dist/completions/$$of.bash && $$of completions zsh > dist/completions/_$$of && $$of completions fish > dist/completions/$$of.fish || exit; done; ls dist/completions
+
+generate: ## Write all code and all documents anew that are made from others: of the contract, the policies, the options, the pages for clients
+	GENERATE=1 cargo test --locked -p proto --test generated --test reference -- committed the_pages
+	GENERATE=1 cargo test --locked -p system-tests --test reference --test client_pages -- the_document_says the_programs
 	GENERATE=1 cargo test --locked -p key-vault -p chat-gateway --lib -- the_committed_schema the_document_says
 
 image: ## Build the images of both services with Docker, Podman or buildah; BASE= pins what they are built on
@@ -85,4 +95,4 @@ sbom: image ## Build the images and write what is in them, as CycloneDX, to targ
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate image sbom breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate image sbom man completions breaking-baseline

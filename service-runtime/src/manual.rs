@@ -51,7 +51,8 @@ impl Pages<'_> {
     }
 
     fn page(&self, command: &Command, parent: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
-        Man::new(command.clone()).source(self.source).render(out)?;
+        // Without a word for the middle of its head, groff has one that long names leave no room for.
+        Man::new(command.clone()).source(self.source).manual("Manual").render(out)?;
         let mut roff = Roff::new();
         roff.control("SH", ["EXIT STATUS"]);
         for (code, meaning) in self.exit_status {
@@ -75,9 +76,10 @@ mod tests {
 
     #[test]
     fn each_command_has_a_page_that_names_the_binary_and_the_codes() {
-        let command = Command::new("vault").version("1.2.3").about("Keeps keys").subcommand(
-            Command::new("keys").subcommand(Command::new("add").about("Adds one").arg(Arg::new("name").long("name"))),
-        );
+        let command =
+            Command::new("vault").version("1.2.3").about("Keeps keys").subcommand(Command::new("keys").subcommand(
+                Command::new("add").about("Adds one").arg(Arg::new("name").long("name").env("VAULT_NAME")),
+            ));
         let folder = tempfile::tempdir().expect("a folder");
         let directory = folder.path().join("new").join("man1");
 
@@ -90,9 +92,14 @@ mod tests {
         names.sort();
         assert_eq!(names, ["vault-keys-add.1", "vault-keys.1", "vault.1"]);
         let page = fs::read_to_string(directory.join("vault-keys-add.1")).expect("a page");
-        for part in
-            ["vault 1.2.3", "vault\\-keys\\-add \\- Adds one", "\\-\\-name", "There is no such key.", "vault\\-keys"]
-        {
+        for part in [
+            "vault 1.2.3",
+            "vault\\-keys\\-add \\- Adds one",
+            "\\-\\-name",
+            "VAULT_NAME",
+            "There is no such key.",
+            "vault\\-keys",
+        ] {
             assert!(page.contains(part), "{part}: {page}");
         }
     }

@@ -79,10 +79,6 @@ pub struct ServerOptions {
     #[arg(long, value_name = "PATH", help_heading = "Identity")]
     pub policy: Option<PathBuf>,
 
-    /// What the server presents, and whom it trusts.
-    #[command(flatten)]
-    pub tls: ServerTlsOptions,
-
     /// Answers gRPC server reflection. Always on with --dev
     #[arg(long, value_parser = BoolishValueParser::new())]
     pub reflection: bool,
@@ -95,6 +91,11 @@ pub struct ServerOptions {
     /// How long running calls may take to end after that, in seconds. Then they are cut
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = value_parser!(u64).range(..=86_400))]
     pub drain_seconds: u64,
+
+    /// What the server presents, and whom it trusts. Last: what stands after it in `--help` is under
+    /// its heading.
+    #[command(flatten)]
+    pub tls: ServerTlsOptions,
 }
 
 impl ServerOptions {

@@ -27,7 +27,7 @@ pub(crate) fn of_clients(binary: &Command) -> String {
     let mut tables_of = String::from("| option | variable | default | |\n| --- | --- | --- | --- |\n");
     for path in leaves(binary).iter().filter(|path| !SERVICES.contains(&path[0])) {
         for option in below(binary, path).get_arguments().filter(|option| option.get_env().is_some()) {
-            if !written.contains(&option.get_id().clone()) {
+            if !written.contains(option.get_id()) {
                 written.push(option.get_id().clone());
                 tables_of.push_str(&row(binary, path, option));
             }
@@ -99,12 +99,12 @@ fn values(binary: &Command, path: &[&str], option: &Arg) -> String {
     if !option.get_action().takes_values() {
         return String::new();
     }
-    let mut said = String::new();
     let names: Vec<_> = option.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
-    match names.is_empty() {
-        true => said.push_str(&range(binary, path, option).unwrap_or_default()),
-        false => said.push_str(&format!(" One of {}.", names.join(", "))),
-    }
+    let mut said = if names.is_empty() {
+        range(binary, path, option).unwrap_or_default()
+    } else {
+        format!(" One of {}.", names.join(", "))
+    };
     if option.get_value_delimiter() == Some(',') {
         said.push_str(" Several are separated by commas.");
     }

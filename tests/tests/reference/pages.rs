@@ -21,18 +21,21 @@ fn each_command_has_a_manual_page_that_groff_reads_without_a_warning() {
             .map(|entry| entry.expect("a page").file_name().to_string_lossy().into_owned())
             .collect();
         let mut expected = names(&binary);
-        (pages.sort(), expected.sort());
+        pages.sort();
+        expected.sort();
         assert_eq!(pages, expected, "a page for each command");
         if has_groff {
             for page in &pages {
                 let output = Program::new("groff")
-                    .args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-c"])
+                    .args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-cbou"])
                     .arg(directory.join(page))
                     .output()
                     .expect("groff runs");
                 let shown = String::from_utf8_lossy(&output.stdout);
                 assert!(output.status.success() && output.stderr.is_empty(), "{page}: {output:?}");
                 assert!(shown.contains("EXIT STATUS") && shown.contains(binary.get_name()), "{page}: {shown}");
+                let is_of_a_server = page.ends_with("-serve.1");
+                assert!(!is_of_a_server || shown.contains("_LISTEN"), "{page}: {shown}");
             }
         }
     }
