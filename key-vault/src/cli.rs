@@ -63,13 +63,13 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
                 Output::Table => output::token(&created),
             }
         }
-        Command::Migrate { database_url, database } => {
-            crate::migrate(&database_url, &database).await?;
+        Command::Migrate { database } => {
+            crate::migrate(&database).await?;
             output::note("the schema is up to date");
             Ok(())
         }
-        Command::Restored { database_url, database } => {
-            crate::begin_epoch(&database_url, &database).await?;
+        Command::Restored { database } => {
+            crate::begin_epoch(&database).await?;
             output::note("a new history begins: watchers drop what they know and watch anew");
             Ok(())
         }

@@ -4,6 +4,7 @@
 //! also `KEY_VAULT_<NAME>`; the command line wins.
 
 mod audit;
+mod database;
 mod key_check;
 mod limits;
 mod policy;
@@ -29,6 +30,8 @@ use crate::{
 };
 
 pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
+pub use database::DatabaseOptions;
+use database::DatabaseUrlError;
 pub(crate) use key_check::CheckOptions;
 use limits::LimitOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
@@ -81,20 +84,14 @@ pub enum Command {
     Tokens(TokensCommand),
     /// Bring the database's schema up to date, and exit
     Migrate {
-        /// `sqlite:PATH` or `postgres://…`
-        #[arg(long, value_name = "URL")]
-        database_url: String,
-        /// How it is reached.
+        /// Which.
         #[command(flatten)]
         database: DatabaseOptions,
     },
     /// After the database was restored from a backup: begin a new history, so that nobody goes
-    /// on from what they saw before
+    /// on from what they saw before. No vault may be serving a file
     Restored {
-        /// `sqlite:PATH` or `postgres://…`. The vault must not be serving a file
-        #[arg(long, value_name = "URL")]
-        database_url: String,
-        /// How it is reached.
+        /// Which.
         #[command(flatten)]
         database: DatabaseOptions,
     },
@@ -174,14 +171,6 @@ pub struct ServeOptions {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101", help_heading = "Server")]
     pub probe_listen: SocketAddr,
 
-    /// `sqlite:PATH` or `postgres://…`. With --dev: `sqlite:var/key-vault.db`
-    #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
-
-    /// How the database is reached.
-    #[command(flatten)]
-    pub database: DatabaseOptions,
-
     /// What keeps the key that all others hang from. The other one unwraps what it wrapped
     /// before, if its options are there too
     #[arg(long, value_enum, value_name = "KIND", default_value = "local")]
@@ -212,6 +201,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
     pub audit_retention_days: u32,
 
+    /// Which database, and how it is reached.
+    #[command(flatten)]
+    pub database: DatabaseOptions,
+
     /// How much one principal may ask.
     #[command(flatten)]
     pub limits: LimitOptions,
@@ -229,42 +222,14 @@ pub struct ServeOptions {
     pub telemetry: TelemetryOptions,
 }
 
-/// How a PostgreSQL database is reached.
-#[derive(Args, Clone, Debug)]
-pub struct DatabaseOptions {
-    /// What stands before PostgreSQL: `transaction` for pgbouncer in transaction mode
-    #[arg(long, value_enum, default_value_t = Pooler::None)]
-    pub database_pooler: Pooler,
-
-    /// Where the schema is changed, past a pooler or as another user. --database-url, unless given
-    #[arg(long, value_name = "URL")]
-    pub migration_database_url: Option<String>,
-}
-
-impl DatabaseOptions {
-    /// The database at `url`, reached so.
-    pub(crate) fn place<'a>(&'a self, url: &'a str) -> store::Place<'a> {
-        let pooler = match self.database_pooler {
-            Pooler::None => store::Pooler::None,
-            Pooler::Transaction => store::Pooler::Transaction,
-        };
-        store::Place { url, pooler, migration_url: self.migration_database_url.as_deref() }
-    }
-}
-
-/// What stands between the vault and PostgreSQL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Pooler {
-    /// Nothing, or a pooler in session mode.
-    None,
-    /// A pooler that gives a connection of the server away at the end of each transaction.
-    Transaction,
-}
-
 impl ServeOptions {
     /// The database to use.
-    pub(crate) fn place(&self) -> store::Place<'_> {
-        self.database.place(self.database_url.as_deref().unwrap_or(DEV_DATABASE))
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseUrlError`], if a file cannot be used.
+    pub(crate) fn place(&self) -> Result<store::Place, DatabaseUrlError> {
+        self.database.place(Some(DEV_DATABASE))
     }
 
     /// The keyring to use.

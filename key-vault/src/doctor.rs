@@ -20,7 +20,7 @@ use crate::{
     config::{self, ServeOptions},
     key::Provider,
     seal::{CheckedKek, KekState, WRAPS_WARN, secrets_manager::Managers},
-    store::{Meta, Store, StoredKek},
+    store::{Meta, Place, Store, StoredKek},
 };
 
 /// NIST SP 800-57 and common practice: a key that encrypts keys serves for a quarter.
@@ -35,8 +35,16 @@ pub(crate) async fn examine(options: &ServeOptions) -> Report {
     report.0.process();
     report.0.identity::<Role>(&options.server);
     report.environment(options);
-    report.files(options);
-    let store = report.database(options).await;
+    let store = match options.place() {
+        Ok(place) => {
+            report.files(options, &place);
+            report.database(&place).await
+        }
+        Err(error) => {
+            report.0.add("database", Verdict::Fail, Chain(&error).to_string(), "correct the option that it names");
+            None
+        }
+    };
     let managers = report.managers(options);
     if let (Some(store), Some(managers)) = (store, managers) {
         let keks = store.keks().await.unwrap_or_default();
@@ -67,9 +75,9 @@ impl Vault {
         }
     }
 
-    fn files(&mut self, options: &ServeOptions) {
+    fn files(&mut self, options: &ServeOptions, place: &Place) {
         let keyring = options.keyring();
-        let Some(path) = options.place().url.strip_prefix("sqlite:").map(PathBuf::from) else { return };
+        let Some(path) = place.url.strip_prefix("sqlite:").map(PathBuf::from) else { return };
         let shared = |path: &Path| fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o077 != 0);
         if shared(&path) {
             let advice = format!("chmod 600 {}", path.display());
@@ -82,8 +90,7 @@ impl Vault {
         }
     }
 
-    async fn database(&mut self, options: &ServeOptions) -> Option<Store> {
-        let place = options.place();
+    async fn database(&mut self, place: &Place) -> Option<Store> {
         if place.url.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists()) {
             self.0.add(
                 "database",
@@ -93,7 +100,7 @@ impl Vault {
             );
             return None;
         }
-        match Store::look(&place).await {
+        match Store::look(place).await {
             Err(error) => {
                 let advice = "the vault does not start without its database";
                 self.0.add("database", Verdict::Fail, Chain(&error).to_string(), advice);

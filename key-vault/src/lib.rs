@@ -79,7 +79,7 @@ async fn serve_vault(
     condition: Condition,
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
-    let store = Store::connect(&options.place()).await?;
+    let store = Store::connect(&options.place()?).await?;
     if options.makes_keyring() {
         make_keyring(&store, &options.keyring()).await?;
     }
@@ -106,8 +106,8 @@ async fn serve_vault(
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or is newer than this version.
-pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
-    Store::connect(&options.place(database_url)).await?;
+pub async fn migrate(options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(None)?).await?;
     Ok(())
 }
 
@@ -117,8 +117,8 @@ pub async fn migrate(database_url: &str, options: &DatabaseOptions) -> anyhow::R
 /// # Errors
 ///
 /// Fails if the database cannot be reached, or belongs to no vault.
-pub async fn begin_epoch(database_url: &str, options: &DatabaseOptions) -> anyhow::Result<()> {
-    Store::connect(&options.place(database_url)).await?.begin_epoch(Uuid::new_v4()).await?;
+pub async fn begin_epoch(options: &DatabaseOptions) -> anyhow::Result<()> {
+    Store::connect(&options.place(None)?).await?.begin_epoch(Uuid::new_v4()).await?;
     Ok(())
 }
 

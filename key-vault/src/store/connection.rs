@@ -5,7 +5,7 @@
 mod postgres;
 mod sqlite;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use sea_orm::{ConnectOptions, DatabaseExecutor, DbErr, TransactionTrait as _};
 
@@ -18,14 +18,21 @@ use postgres::Role;
 pub(super) const ACQUIRE_MAX: Duration = Duration::from_secs(5);
 
 /// Where the database is, and what stands before it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+#[derive(Clone)]
+pub(crate) struct Place {
     /// `sqlite:PATH` or `postgres://…`.
-    pub(crate) url: &'a str,
+    pub(crate) url: String,
     /// What stands between the vault and PostgreSQL.
     pub(crate) pooler: Pooler,
     /// Where the schema is changed, if elsewhere.
-    pub(crate) migration_url: Option<&'a str>,
+    pub(crate) migration_url: Option<String>,
+}
+
+impl fmt::Debug for Place {
+    /// A URL may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("pooler", &self.pooler).finish_non_exhaustive()
+    }
 }
 
 /// What stands between the vault and PostgreSQL.
@@ -111,7 +118,7 @@ impl Store {
     /// # Errors
     ///
     /// [`ConnectError`]. Nothing was changed, also if a step of the schema failed.
-    pub(crate) async fn connect(place: &Place<'_>) -> Result<Self, ConnectError> {
+    pub(crate) async fn connect(place: &Place) -> Result<Self, ConnectError> {
         let store = if let Some(path) = place.url.strip_prefix("sqlite:") {
             sqlite::open(path).await?
         } else {
@@ -121,13 +128,13 @@ impl Store {
         Ok(store)
     }
 
-    async fn connect_postgres(place: &Place<'_>) -> Result<Self, ConnectError> {
-        if !is_postgres(place.url) {
+    async fn connect_postgres(place: &Place) -> Result<Self, ConnectError> {
+        if !is_postgres(&place.url) {
             // A URL may hold a password: only its scheme is repeated.
             let scheme = place.url.split(':').next().unwrap_or_default();
             return Err(ConnectError::Scheme(format!("{scheme}:…")));
         }
-        let options = postgres::options(place.url, place.pooler)?;
+        let options = postgres::options(&place.url, place.pooler)?;
         postgres::probe(&options).await?;
         Ok(Self {
             read: postgres::pool(&options, Role::Reader, place.pooler).await?,
@@ -144,7 +151,7 @@ impl Store {
     /// # Errors
     ///
     /// [`ConnectError`].
-    pub(crate) async fn look(place: &Place<'_>) -> Result<(Self, Vec<String>), ConnectError> {
+    pub(crate) async fn look(place: &Place) -> Result<(Self, Vec<String>), ConnectError> {
         let store = match place.url.strip_prefix("sqlite:") {
             Some(path) => sqlite::look(path).await?,
             None => Self::connect_postgres(place).await?,
@@ -155,11 +162,11 @@ impl Store {
 
     /// Applies what is pending. A current schema is only read, so that a vault of this
     /// version can start beside one of the version before or after.
-    async fn migrate(&self, place: &Place<'_>) -> Result<(), ConnectError> {
+    async fn migrate(&self, place: &Place) -> Result<(), ConnectError> {
         if migration::pending(&self.reader().await?).await?.is_empty() {
             return Ok(());
         }
-        let steps = match place.migration_url.filter(|_| is_postgres(place.url)) {
+        let steps = match place.migration_url.as_deref().filter(|_| is_postgres(&place.url)) {
             None => migration::apply(&self.write, self.pooler).await?,
             Some(url) => {
                 let options = postgres::options(url, Pooler::None)?;

@@ -24,7 +24,7 @@ async fn vault() -> (Vault, TempDir) {
     LocalKeyring::create(&keyring).unwrap();
     let managers = Managers::new(Arc::new(LocalKeyring::at(&keyring)), Vec::new());
     let url = format!("sqlite:{}", folder.path().join("vault.db").display());
-    let place = Database { url: &url, pooler: Pooler::None, migration_url: None };
+    let place = Database { url, pooler: Pooler::None, migration_url: None };
     let store = Store::connect(&place).await.unwrap();
     let upkeep = Upkeep {
         changes_kept: 1_000,
