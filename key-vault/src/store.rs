@@ -50,6 +50,7 @@ pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
 pub(crate) use connection::{Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
+pub use migration::with_next_step;
 
 /// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.
 const COMMIT_MAX: Duration = Duration::from_secs(10);

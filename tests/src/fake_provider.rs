@@ -10,7 +10,7 @@ mod server;
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -76,7 +76,16 @@ impl FakeProvider {
     ///
     /// Fails if no port is free.
     pub async fn start() -> Result<Self> {
-        Self::with("http", None).await
+        Self::with(Ipv4Addr::LOCALHOST, "http", None).await
+    }
+
+    /// Starts it at an address of this machine that others reach too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port is free.
+    pub async fn at(address: Ipv4Addr) -> Result<Self> {
+        Self::with(address, "http", None).await
     }
 
     /// Starts it over TLS, where it speaks one version of HTTP. `authority` vouches for it.
@@ -94,11 +103,11 @@ impl FakeProvider {
             .with_single_cert(chain, key)
             .context("a certificate of this machine")?;
         config.alpn_protocols = vec![http.alpn()];
-        Self::with("https", Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::with(Ipv4Addr::LOCALHOST, "https", Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
-    async fn with(scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    async fn with(address: Ipv4Addr, scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
         let server = tokio::spawn(server::serve(listener, tls, Arc::clone(&shared)));
