@@ -22,7 +22,7 @@ mod volumes;
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -37,15 +37,19 @@ pub use overlay::Overlay;
 pub use pod::Pod;
 
 use crate::{
-    Postgres,
-    certs::{Authority, Issued},
+    FakeProvider, Postgres,
+    certs::{Authority, Issued, Use},
     container::{self, Ended, root},
+    fake_provider::Http,
 };
 use manifest::{Deployment, Labels, Service, Template};
 use names::Names;
 use network::{Network, Place};
 use pod::{Complaints, Parts};
 use volumes::Secrets;
+
+/// The Service of a provider, with its namespace: stands in for one beyond the cluster.
+const PROVIDER: &str = "anthropic.providers";
 
 /// Where Services lead: to the pods that are ready.
 pub type Endpoints = BTreeMap<String, Vec<SocketAddr>>;
@@ -94,6 +98,7 @@ impl Cluster {
     async fn around(network: Network, authority: Authority, postgres: Postgres) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let names = Names::start(network.own_address(), folder.path()).await?;
+        names.are(&outside(network.own_address())).await?;
         let secrets = secrets::make(&postgres, &authority, folder.path()).await?;
         let node = Arc::new(network.place("node").await?);
         Ok(Self {
@@ -114,8 +119,21 @@ impl Cluster {
     }
 
     /// Where this machine is for pods.
-    pub fn address(&self) -> Ipv4Addr {
+    fn address(&self) -> Ipv4Addr {
         self.network.own_address()
+    }
+
+    /// Starts a provider that pods reach over TLS, and returns its URL too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port is free.
+    pub async fn provider(&self) -> Result<(FakeProvider, String)> {
+        let name = format!("{PROVIDER}.svc");
+        let issued = self.authority.certify(&[name.clone()], &[], &[Use::Server]);
+        let provider = FakeProvider::at(self.address(), &issued, Http::Two).await?;
+        let url = provider.url().replace(&self.address().to_string(), &name);
+        Ok((provider, url))
     }
 
     /// A folder that ends with the cluster.
@@ -277,7 +295,7 @@ impl Cluster {
 
     /// Lets Services lead to the pods that are ready.
     async fn publish(&self, manifests: &Manifests) -> Result<()> {
-        let (mut endpoints, mut names) = (Endpoints::new(), secrets::database_name(self.address()));
+        let (mut endpoints, mut names) = (Endpoints::new(), outside(self.address()));
         for (name, service) in &manifests.services {
             let addresses = self.addresses(service)?;
             if service.cluster_ip.as_deref() == Some("None") {
@@ -304,6 +322,11 @@ impl Cluster {
         }
         Ok(addresses)
     }
+}
+
+/// The names of what is in no pod.
+fn outside(address: Ipv4Addr) -> BTreeMap<String, Vec<IpAddr>> {
+    [secrets::SERVICE, PROVIDER].map(|name| (name.to_owned(), vec![address.into()])).into()
 }
 
 fn deployed<'a>(manifests: &'a Manifests, deployment: &str) -> Result<&'a Deployment> {

@@ -26,7 +26,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::certs::Authority;
+use crate::certs::{Authority, Issued};
 pub use answer::{Answer, End};
 pub use record::Received;
 use record::{Choice, Shared};
@@ -79,31 +79,30 @@ impl FakeProvider {
         Self::with(Ipv4Addr::LOCALHOST, "http", None).await
     }
 
-    /// Starts it at an address of this machine that others reach too.
-    ///
-    /// # Errors
-    ///
-    /// Fails if no port is free.
-    pub async fn at(address: Ipv4Addr) -> Result<Self> {
-        Self::with(address, "http", None).await
-    }
-
     /// Starts it over TLS, where it speaks one version of HTTP. `authority` vouches for it.
     ///
     /// # Errors
     ///
     /// Fails if no port is free.
     pub async fn over_tls(authority: &Authority, http: Http) -> Result<Self> {
-        let issued = authority.server();
+        Self::at(Ipv4Addr::LOCALHOST, &authority.server(), http).await
+    }
+
+    /// Starts it over TLS at an address of this machine that others reach too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port is free.
+    pub async fn at(address: Ipv4Addr, issued: &Issued, http: Http) -> Result<Self> {
         let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes())?];
         let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .context("a certificate of this machine")?;
+            .context("a certificate")?;
         config.alpn_protocols = vec![http.alpn()];
-        Self::with(Ipv4Addr::LOCALHOST, "https", Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::with(address, "https", Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
     async fn with(address: Ipv4Addr, scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {

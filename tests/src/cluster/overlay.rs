@@ -17,6 +17,8 @@ pub struct Overlay {
     pub version: String,
     /// Options of the gateway.
     pub gateway_options: Vec<String>,
+    /// Whom the gateway trusts to vouch for providers: a file in its pods.
+    pub providers_ca: String,
 }
 
 impl Overlay {
@@ -49,6 +51,8 @@ impl Overlay {
                 "      - {{ op: add, path: /spec/template/spec/containers/0/args/-, value: \"{option}\" }}"
             )?;
         }
+        let variable = format!("{{ name: SSL_CERT_FILE, value: {} }}", self.providers_ca);
+        writeln!(text, "      - {{ op: add, path: /spec/template/spec/containers/0/env, value: [{variable}] }}")?;
         Ok(text)
     }
 }

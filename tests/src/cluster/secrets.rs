@@ -1,11 +1,6 @@
 //! The Secrets that the manifests mount, made as `deploy/kubernetes/README.md` says.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Result, bail, ensure};
 
@@ -25,7 +20,7 @@ const OWNER: &str = "key_vault_owner";
 const PASSWORD: &str = "a-password-of-the-cluster";
 
 /// The Service of PostgreSQL, with its namespace.
-const SERVICE: &str = "postgresql.postgresql";
+pub(super) const SERVICE: &str = "postgresql.postgresql";
 
 /// The settings of a server that pods reach, who hold it to its name.
 pub(super) fn database_settings(authority: &Authority, address: Ipv4Addr, callers: &str) -> Settings {
@@ -37,11 +32,6 @@ pub(super) fn database_settings(authority: &Authority, address: Ipv4Addr, caller
         also_at: Some(Outside { address, callers: callers.to_owned() }),
         ..Settings::default()
     }
-}
-
-/// Where the name of the server leads.
-pub(super) fn database_name(address: Ipv4Addr) -> BTreeMap<String, Vec<IpAddr>> {
-    BTreeMap::from([(SERVICE.to_owned(), vec![address.into()])])
 }
 
 /// Makes the database and its users, a keyring, and the Secrets of both.

@@ -11,7 +11,7 @@ use proto::{
     types::Provider,
 };
 use system_tests::{
-    FakeProvider, ORGANIZATION, binary,
+    ORGANIZATION, binary,
     certs::Use,
     chats::Numbered,
     cluster::{Cluster, Manifests, Overlay},
@@ -43,9 +43,9 @@ const REFUSAL_MAX: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_production_manifests_serve_are_replaced_and_upgraded_and_no_chat_fails() {
     let Some(mut cluster) = Cluster::start().await else { return };
-    let provider = FakeProvider::at(cluster.address()).await.expect("a provider");
+    let (provider, provider_url) = cluster.provider().await.expect("a provider");
     provider.answers_by(callers::said);
-    let manifests = installed(&mut cluster, &provider).await;
+    let manifests = installed(&mut cluster, &provider_url).await;
     let ca = cluster.authority().pem();
     let identity = cluster.authority().certify(&[], &[CALLER.to_owned()], &[Use::Client]);
     let callers = Callers::new(cluster.endpoints(), &ca, &identity, PLACES);
@@ -54,7 +54,7 @@ async fn the_production_manifests_serve_are_replaced_and_upgraded_and_no_chat_fa
     shares::are_equal(&cluster, &chats).await;
     replaced(&mut cluster, &manifests, &chats).await;
     shares::are_equal(&cluster, &chats).await;
-    upgraded(&mut cluster, &manifests, &provider, &chats).await;
+    upgraded(&mut cluster, &manifests, &provider_url, &chats).await;
     shares::are_equal(&cluster, &chats).await;
 
     let count = chats.end().await;
@@ -66,7 +66,7 @@ async fn the_production_manifests_serve_are_replaced_and_upgraded_and_no_chat_fa
 }
 
 /// Does what `deploy/kubernetes/README.md` says about the first start, and stores a key.
-async fn installed(cluster: &mut Cluster, provider: &FakeProvider) -> Manifests {
+async fn installed(cluster: &mut Cluster, provider: &str) -> Manifests {
     for (image, binary_name) in [
         ("key-vault:0.1.0", "system-key-vault"),
         ("key-vault:0.2.0", "system-key-vault-next"),
@@ -99,9 +99,10 @@ async fn installed(cluster: &mut Cluster, provider: &FakeProvider) -> Manifests 
 }
 
 /// The manifests of a version, for a provider in the cluster.
-async fn version(cluster: &Cluster, version: &str, provider: &FakeProvider) -> Manifests {
-    let gateway_options = vec![format!("--anthropic-base-url={}/v1", provider.url())];
-    let overlay = Overlay { version: version.to_owned(), gateway_options };
+async fn version(cluster: &Cluster, version: &str, provider: &str) -> Manifests {
+    let gateway_options = vec![format!("--anthropic-base-url={provider}/v1")];
+    let providers_ca = "/etc/chat-gateway/identity/ca.crt".to_owned();
+    let overlay = Overlay { version: version.to_owned(), gateway_options, providers_ca };
     overlay.render(cluster.folder()).await.expect("the overlay is rendered")
 }
 
@@ -116,7 +117,7 @@ async fn replaced(cluster: &mut Cluster, manifests: &Manifests, chats: &Numbered
 }
 
 /// Goes on to the next version: first the schema, while the old version serves, then the pods.
-async fn upgraded(cluster: &mut Cluster, old: &Manifests, provider: &FakeProvider, chats: &Numbered) {
+async fn upgraded(cluster: &mut Cluster, old: &Manifests, provider: &str, chats: &Numbered) {
     let next = version(cluster, "0.2.0", provider).await;
     cluster.complete(&next, "key-vault-migrate").await.expect("the schema is changed");
     let step = format!("SELECT 1 FROM seaql_migrations WHERE version = '{NEXT_STEP}'");
