@@ -27,7 +27,7 @@ const API: Api = Api::Messages;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One chat of so many is slow: it goes on while pods come and go.
-const SLOW_EVERY: usize = 8;
+const SLOW_EVERY: usize = 20;
 
 /// The tokens of a slow chat and of any other.
 const TOKENS: [usize; 2] = [20, 2];

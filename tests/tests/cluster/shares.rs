@@ -8,10 +8,9 @@ const CHATS: u16 = 240;
 /// How far each vault may be from an equal share.
 const DEVIATION_MAX: f64 = 0.15;
 
-/// Waits for further chats, and panics unless each vault had its share of them.
+/// Waits for further chats, and panics unless each vault had its share of them. To be called when
+/// all pods have settled: by then gateways have looked the vaults' name up again.
 pub(crate) async fn are_equal(cluster: &Cluster, chats: &Numbered) {
-    // A gateway looks a name up every other second: until all know all vaults.
-    chats.go_on(usize::from(CHATS / 2)).await;
     let before = resolves(cluster).await;
     chats.go_on(usize::from(CHATS)).await;
     let counts: Vec<f64> = resolves(cluster).await.iter().zip(&before).map(|(after, before)| after - before).collect();
