@@ -2,8 +2,8 @@
 //!
 //! A [`Cluster`] takes from the manifests each container's arguments, variables, mounts, user,
 //! probes and time to stop, makes the Secrets that they mount, and does what a kubelet, a
-//! Deployment, a Job and the endpoints of a Service do. PostgreSQL stands beside it, and leads
-//! to certificates and users as `deploy/kubernetes/README.md` says.
+//! Deployment, a Job and the endpoints of a Service do. PostgreSQL stands beside it, with the
+//! users that `deploy/kubernetes/README.md` asks for.
 //!
 //! It refuses what it does not know, and leaves out what only a real cluster can show:
 //! scheduling, evictions, scaling, limits of resources, and the enforcement of network policies.

@@ -1,8 +1,8 @@
 //! One program in a container, by `runc`: as a kubelet would start it, and end it.
 //!
 //! A [`Container`] has the root, the mounts, the user and the network that its [`Program`]
-//! says, no capability, and no way to get one. It ends with its [`Container`], and with this
-//! process however this process ends: a shell that waits for that removes it.
+//! says, no capability, and no way to get one. It ends when it is dropped, and with this process
+//! however this process ends: a shell that waits for that removes it.
 //!
 //! Needs `root` and Debian's package `runc`.
 //!

@@ -1,4 +1,4 @@
-//! The files of Secrets and ConfigMaps, as a kubelet puts them into a pod: behind a link that
+//! The files of Secrets and of `ConfigMap`s, as a kubelet puts them into a pod: behind a link that
 //! changes in one step, owned by `root` and by the pod's group, with the mode of the manifest.
 
 use std::{
