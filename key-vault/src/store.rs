@@ -51,6 +51,7 @@ pub(crate) use cause::Cause;
 pub(crate) use changes::Remembered;
 pub(crate) use connection::{Copy, Place, Pooler};
 pub(crate) use keks::{ReplicaRow, StoredKek};
+pub use migration::with_next_step;
 pub(crate) use transfer::transfer;
 
 /// The longest COMMIT. It waits for a disk, and for the disks of standbys that must have it.

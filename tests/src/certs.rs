@@ -28,6 +28,15 @@ impl Default for Leaf<'_> {
     }
 }
 
+/// What a certificate is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// To serve.
+    Server,
+    /// To call.
+    Client,
+}
+
 /// A certificate and its key, in PEM.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -88,6 +97,20 @@ impl Authority {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
         params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params, Duration::from_hours(1))
+    }
+
+    /// A certificate with these names for these uses, and no others.
+    pub fn certify(&self, dns_names: &[String], uris: &[String], uses: &[Use]) -> Issued {
+        let mut params = CertificateParams::new(dns_names).expect("names");
+        let uri = |uri: &String| SanType::URI(uri.as_str().try_into().expect("a URI"));
+        params.subject_alt_names.extend(uris.iter().map(uri));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let purpose = |used: &Use| match used {
+            Use::Server => ExtendedKeyUsagePurpose::ServerAuth,
+            Use::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        params.extended_key_usages = uses.iter().map(purpose).collect();
         self.sign(params, Duration::from_hours(1))
     }
 

@@ -1,7 +1,10 @@
 //! Chats whose answers say which key paid for them, one by one or all the time.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -26,7 +29,7 @@ const LATENESS_MAX: Duration = Duration::from_secs(2);
 /// What the pauses of [`Chatting`] are.
 const PAUSE: Duration = Duration::from_millis(40);
 
-/// How long [`Chatting::sees`] waits.
+/// How long [`Chatting::sees`] and [`Numbered::go_on`] wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lets a provider answer each request with the key that it came with.
@@ -134,6 +137,55 @@ impl Chatting {
             ended.expect("no chat panics");
         }
         self.places.iter().map(|place| std::mem::take(&mut *place.lock().expect("no panic"))).collect()
+    }
+}
+
+/// Chats all the time, in several places at once, none of which is like another.
+#[derive(Debug)]
+pub struct Numbered {
+    tasks: JoinSet<()>,
+    ends: watch::Sender<bool>,
+    count: watch::Sender<usize>,
+}
+
+impl Numbered {
+    /// Begins in so many places; `chat` is called with another number each time. It panics if a
+    /// chat failed.
+    pub fn begin<F: Future<Output = ()> + Send>(
+        places: usize,
+        chat: impl Fn(usize) -> F + Send + Sync + 'static,
+    ) -> Self {
+        let (ends, count) = (watch::Sender::new(false), watch::Sender::new(0));
+        let (chat, numbers) = (Arc::new(chat), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        for _ in 0..places {
+            let (chat, numbers, ends, count) =
+                (Arc::clone(&chat), Arc::clone(&numbers), ends.subscribe(), count.clone());
+            tasks.spawn(async move {
+                while !*ends.borrow() {
+                    chat(numbers.fetch_add(1, Ordering::Relaxed)).await;
+                    count.send_modify(|count| *count += 1);
+                }
+            });
+        }
+        Self { tasks, ends, count }
+    }
+
+    /// Waits for so many further chats. Those that fail are missing.
+    pub async fn go_on(&self, chats: usize) {
+        let mut count = self.count.subscribe();
+        let so_far = *count.borrow();
+        let more = timeout(PATIENCE, count.wait_for(|count| *count >= so_far + chats)).await;
+        assert!(more.is_ok(), "chats go on");
+    }
+
+    /// Ends, and returns how many chats there were. Panics if one failed.
+    pub async fn end(mut self) -> usize {
+        self.ends.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("no chat fails");
+        }
+        *self.count.borrow()
     }
 }
 

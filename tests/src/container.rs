@@ -1,8 +1,8 @@
 //! One program in a container, by `runc`: as a kubelet would start it, and end it.
 //!
 //! A [`Container`] has the root, the mounts, the user and the network that its [`Program`]
-//! says, no capability, and no way to get one. It ends with its [`Container`], and with this
-//! process however this process ends: a shell that waits for that removes it.
+//! says, no capability, and no way to get one. It ends when it is dropped, and with this process
+//! however this process ends: a shell that waits for that removes it.
 //!
 //! Needs `root` and Debian's package `runc`.
 //!
@@ -10,7 +10,7 @@
 //! files by its containers. There is no seccomp profile: that is the container runtime's own.
 
 mod bundle;
-mod guard;
+pub(crate) mod guard;
 pub mod root;
 
 use std::{
@@ -38,6 +38,9 @@ pub const NEEDS: &str = "root with runc (apt-get install runc)";
 /// A container is there within a tenth of a second; a busy machine needs more.
 const START_MAX: Duration = Duration::from_secs(30);
 
+/// Waits for the end of its owner, kills and removes the container, and removes its folder.
+const REMOVAL: &str = "read -r _; \"$1\" --root \"$2/state\" delete --force \"$3\"; rm -rf \"$2\"";
+
 /// How long a process may take to go after SIGKILL, and its log to end.
 const KILL_MAX: Duration = Duration::from_secs(15);
 
@@ -52,6 +55,8 @@ pub struct Program {
     pub read_only_root: bool,
     /// The program and its arguments.
     pub args: Vec<String>,
+    /// The folder that it starts in.
+    pub work_folder: PathBuf,
     /// All variables of its environment.
     pub environment: Vec<(String, String)>,
     /// What else is in its file system.
@@ -93,7 +98,24 @@ pub struct Container {
     process_id: u32,
     log: watch::Receiver<String>,
     readers: JoinSet<()>,
-    guard: Guard,
+    tool: Runc,
+    _guard: Guard,
+}
+
+/// `runc`, and what it calls the container.
+#[derive(Debug)]
+struct Runc {
+    path: PathBuf,
+    state: PathBuf,
+    id: String,
+}
+
+impl Runc {
+    fn command(&self, word: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        command.arg("--root").arg(&self.state).arg(word).stdin(Stdio::null());
+        command
+    }
 }
 
 /// How a container ended.
@@ -117,11 +139,15 @@ pub fn is_available() -> bool {
     is_available
 }
 
-/// Debian puts it where not everyone looks.
 fn runc() -> Option<PathBuf> {
+    tool("runc")
+}
+
+/// The path of a program. Debian puts some where not everyone looks.
+pub(crate) fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.map(|folder| folder.join("runc")).find(|path| path.is_file())
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 impl Container {
@@ -132,29 +158,22 @@ impl Container {
     /// Fails with what `runc` said if it does not start. A process that ends at once is none of
     /// its failures.
     pub async fn start(program: &Program) -> Result<Self> {
-        let runc = runc().context(NEEDS)?;
+        let path = runc().context(NEEDS)?;
         let folder = tempfile::Builder::new().prefix("system-tests-container-").tempdir()?.keep();
         // Folders have other names in each process and each time.
         let id = folder.file_name().context("a folder has a name")?.to_string_lossy().into_owned();
-        let guard = Guard::over(runc.clone(), id.clone(), folder.clone())?;
+        let guard = Guard::runs(REMOVAL, &[path.as_os_str(), folder.as_os_str(), id.as_ref()])?;
         fs::write(folder.join("config.json"), bundle::configuration(program, &id).to_string())?;
         let id_file = folder.join("pid");
-        let mut command = Command::new(runc);
-        command.arg("--root").arg(guard.state()).arg("run").arg("--bundle").arg(&folder);
-        let mut runc = command
-            .arg("--pid-file")
-            .arg(&id_file)
-            .arg(&id)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run runc")?;
+        let tool = Runc { path, state: folder.join("state"), id };
+        let mut command = tool.command("run");
+        command.arg("--bundle").arg(&folder).arg("--pid-file").arg(&id_file).arg(&tool.id);
+        let mut runc = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("cannot run runc")?;
         let (text, log) = watch::channel(String::new());
         let mut readers = JoinSet::new();
         readers.spawn(follow(runc.stdout.take().context("stdout is piped")?, text.clone()));
         readers.spawn(follow(runc.stderr.take().context("stderr is piped")?, text));
-        let mut container = Self { name: program.name.clone(), runc, process_id: 0, log, readers, guard };
+        let mut container = Self { name: program.name.clone(), runc, process_id: 0, log, readers, tool, _guard: guard };
         container.process_id = container.begins(&id_file).await?;
         Ok(container)
     }
@@ -215,7 +234,7 @@ impl Container {
     ///
     /// Fails if it is gone.
     pub async fn is_told(&self, signal: &str) -> Result<()> {
-        let told = self.guard.runc(["kill".into(), self.guard.id().into(), signal.into()]).output().await?;
+        let told = self.tool.command("kill").args([&self.tool.id, signal]).output().await?;
         ensure!(told.status.success(), "{} is not told {signal}: {}", self.name, String::from_utf8_lossy(&told.stderr));
         Ok(())
     }

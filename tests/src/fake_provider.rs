@@ -10,7 +10,7 @@ mod server;
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::certs::Authority;
+use crate::certs::{Authority, Issued};
 pub use answer::{Answer, End};
 pub use record::Received;
 use record::{Choice, Shared};
@@ -76,7 +76,7 @@ impl FakeProvider {
     ///
     /// Fails if no port is free.
     pub async fn start() -> Result<Self> {
-        Self::with("http", None).await
+        Self::with(Ipv4Addr::LOCALHOST, "http", None).await
     }
 
     /// Starts it over TLS, where it speaks one version of HTTP. `authority` vouches for it.
@@ -85,20 +85,28 @@ impl FakeProvider {
     ///
     /// Fails if no port is free.
     pub async fn over_tls(authority: &Authority, http: Http) -> Result<Self> {
-        let issued = authority.server();
+        Self::at(Ipv4Addr::LOCALHOST, &authority.server(), http).await
+    }
+
+    /// Starts it over TLS at an address of this machine that others reach too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port is free.
+    pub async fn at(address: Ipv4Addr, issued: &Issued, http: Http) -> Result<Self> {
         let chain = vec![CertificateDer::from_pem_slice(issued.certificate.as_bytes())?];
         let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes())?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .context("a certificate of this machine")?;
+            .context("a certificate")?;
         config.alpn_protocols = vec![http.alpn()];
-        Self::with("https", Some(TlsAcceptor::from(Arc::new(config)))).await
+        Self::with(address, "https", Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
-    async fn with(scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+    async fn with(address: Ipv4Addr, scheme: &'static str, tls: Option<TlsAcceptor>) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::<Shared>::default();
         let server = tokio::spawn(server::serve(listener, tls, Arc::clone(&shared)));

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod certs;
 pub mod chats;
 pub mod client;
+pub mod cluster;
 pub mod collector;
 pub mod container;
 pub mod fake_provider;

@@ -12,7 +12,7 @@ mod supervised;
 use std::{
     ffi::OsStr,
     fs,
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -59,13 +59,22 @@ pub struct Settings {
     pub in_memory: bool,
     /// Serves with TLS, and nothing without.
     pub tls: Option<Tls>,
+    /// Where else it listens.
+    pub also_at: Option<Outside>,
     /// Further lines of `postgresql.conf`.
     pub configuration: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_connections: 300, auth: Auth::Trust, in_memory: false, tls: None, configuration: Vec::new() }
+        Self {
+            max_connections: 300,
+            auth: Auth::Trust,
+            in_memory: false,
+            tls: None,
+            also_at: None,
+            configuration: Vec::new(),
+        }
     }
 }
 
@@ -85,6 +94,15 @@ pub struct Tls {
     pub certificates: String,
     /// Its private key.
     pub key: String,
+}
+
+/// An address beside 127.0.0.1.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// Where it listens.
+    pub address: Ipv4Addr,
+    /// From where it is called, as `10.0.0.0/24`.
+    pub callers: String,
 }
 
 /// How a server is told to stop.
@@ -143,6 +161,10 @@ impl Postgres {
             write_owned(&data.join("server.key"), &tls.key)?;
             let hosts = fs::read_to_string(data.join("pg_hba.conf"))?.replace("\nhost ", "\nhostssl ");
             write_owned(&data.join("pg_hba.conf"), &hosts)?;
+        }
+        if let Some(Outside { callers, .. }) = &settings.also_at {
+            let kind = if settings.tls.is_some() { "hostssl" } else { "host" };
+            append(&data.join("pg_hba.conf"), &format!("{kind} all all {callers} {auth}\n"))?;
         }
         append(&data.join("postgresql.conf"), &configuration(settings))?;
         let server = Self { running: None, folder, port: 0, tools, databases: AtomicU64::new(0) };
@@ -419,8 +441,9 @@ fn version_of(folder: &Path) -> u32 {
 }
 
 fn configuration(settings: &Settings) -> String {
+    let outside = settings.also_at.as_ref().map(|outside| format!(",{}", outside.address)).unwrap_or_default();
     let mut lines = vec![
-        "listen_addresses = '127.0.0.1'".to_owned(),
+        format!("listen_addresses = '127.0.0.1{outside}'"),
         // Debian's own place for it is not there for everyone.
         "unix_socket_directories = ''".to_owned(),
         format!("max_connections = {}", settings.max_connections),

@@ -14,6 +14,7 @@ mod m0002_replicas;
 mod m0003_fallback_policy;
 mod m0004_audit;
 mod m0005_usage;
+mod next;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use sea_orm::{
 use sea_orm_migration::{prelude::*, seaql_migrations};
 
 use super::connection::{ConnectError, LOCK_MAX as TABLE_MAX, Pooler};
+pub use next::with_next_step;
 
 /// How long a replica waits for another that is at the schema. Far beyond what steps take;
 /// those that wait serve nothing yet.
@@ -38,13 +40,14 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
+        let steps: Vec<Box<dyn MigrationTrait>> = vec![
             Box::new(m0001_keys::Migration),
             Box::new(m0002_replicas::Migration),
             Box::new(m0003_fallback_policy::Migration),
             Box::new(m0004_audit::Migration),
             Box::new(m0005_usage::Migration),
-        ]
+        ];
+        steps.into_iter().chain(next::step()).collect()
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn configuration(program: &Program, id: &str) -> Value {
         "root": { "path": program.root, "readonly": program.read_only_root },
         "process": {
             "terminal": false,
-            "cwd": "/",
+            "cwd": program.work_folder,
             "args": program.args,
             "env": environment,
             "user": {

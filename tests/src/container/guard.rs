@@ -1,35 +1,24 @@
-//! What removes a container when its owner is gone.
+//! What cleans up after an owner that is gone, however it went.
 
 use std::{
-    ffi::OsString,
+    ffi::OsStr,
     os::unix::process::CommandExt as _,
-    path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
-use tokio::process::Command;
 
-/// Waits for the end of its input, which comes with the end of the process that holds it, kills
-/// and removes the container, and removes the folder. Whatever it finds is as it should be.
-const SCRIPT: &str = "\
-read -r _; \"$1\" --root \"$2/state\" delete --force \"$3\"; rm -rf \"$2\"";
-
-/// A shell that outlives this process until the container is removed.
+/// A shell that outlives this process until it has cleaned up. Dropped, it does that at once,
+/// and is waited for.
 #[derive(Debug)]
-pub(super) struct Guard {
-    shell: Child,
-    runc: PathBuf,
-    id: String,
-    folder: PathBuf,
-}
+pub(crate) struct Guard(Child);
 
 impl Guard {
-    /// Guards a container that is not there yet; `folder` is its own.
-    pub(super) fn over(runc: PathBuf, id: String, folder: PathBuf) -> Result<Self> {
-        let shell = std::process::Command::new("sh")
-            .args(["-c", SCRIPT, "sh"])
-            .args([runc.as_os_str(), folder.as_os_str(), id.as_ref()])
+    /// Runs a script, whose `read -r _` returns when the owner is gone.
+    pub(crate) fn runs(script: &str, arguments: &[&OsStr]) -> Result<Self> {
+        let shell = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -37,30 +26,13 @@ impl Guard {
             .process_group(0)
             .spawn()
             .context("cannot run a shell")?;
-        Ok(Self { shell, runc, id, folder })
-    }
-
-    /// Where `runc` keeps what it knows.
-    pub(super) fn state(&self) -> PathBuf {
-        self.folder.join("state")
-    }
-
-    /// The name of the container for `runc`.
-    pub(super) fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// A command of `runc`.
-    pub(super) fn runc<const N: usize>(&self, arguments: [OsString; N]) -> Command {
-        let mut command = Command::new(&self.runc);
-        command.arg("--root").arg(self.state()).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        command
+        Ok(Self(shell))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        drop(self.shell.stdin.take());
-        let _ = self.shell.wait();
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }

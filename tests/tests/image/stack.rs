@@ -165,6 +165,7 @@ impl Stack {
             root: self.roots[image].clone(),
             read_only_root: declared.read_only,
             args,
+            work_folder: "/".into(),
             environment,
             mounts,
             user: User { uid: USER, gid: USER, groups: Vec::new() },

@@ -2,27 +2,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use system_tests::{
     FakeProvider, ORGANIZATION, Process, Replicas, Setup, Storage,
     answer::Answer,
-    chats::{Caller, chat, says_its_key},
+    chats::{Caller, Numbered, chat, says_its_key},
     fault_proxy::FaultProxy,
     stage::wire::text,
     start_gateway,
     vault_stage::{chat_client, creation, does},
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tonic::Code;
 
 use super::{begins_to_stop, question, system, value};
@@ -50,7 +43,7 @@ async fn three_vaults_are_replaced_and_every_chat_has_its_key() {
 
     // Each is of a profile that nobody chatted as, so that the vault is asked for each key.
     let client = chat_client(&gateway);
-    let chats = Chats::begin(move |number| {
+    let chats = Numbered::begin(PLACES, move |number| {
         let (client, profile) = (client.clone(), format!("newcomer-{number}"));
         async move {
             let caller = Caller { organization: ORGANIZATION.to_owned(), profile };
@@ -86,7 +79,7 @@ async fn two_gateways_are_replaced_and_every_chat_is_answered_once() {
     // Until when each is left alone, as its refusals ask for.
     let alone = Arc::new(Mutex::new([Instant::now(); 2]));
     let known = Arc::clone(&clients);
-    let chats = Chats::begin(move |number| {
+    let chats = Numbered::begin(PLACES, move |number| {
         let (clients, alone) = (Arc::clone(&known), Arc::clone(&alone));
         async move {
             let start = Instant::now();
@@ -130,47 +123,4 @@ async fn two_gateways_are_replaced_and_every_chat_is_answered_once() {
     println!("{count} chats while two gateways were replaced");
     assert_eq!(asked.len(), count);
     assert!(asked.values().all(|asked| *asked == 1), "none is asked twice: {asked:?}");
-}
-
-/// Chats all the time, in several places at once.
-struct Chats {
-    places: JoinSet<()>,
-    ends: watch::Sender<bool>,
-    count: watch::Sender<usize>,
-}
-
-impl Chats {
-    /// Begins; `chat` is called with another number each time.
-    fn begin<F: Future<Output = ()> + Send>(chat: impl Fn(usize) -> F + Send + Sync + 'static) -> Self {
-        let (ends, count) = (watch::Sender::new(false), watch::Sender::new(0));
-        let (chat, numbers) = (Arc::new(chat), Arc::new(AtomicUsize::new(0)));
-        let mut places = JoinSet::new();
-        for _ in 0..PLACES {
-            let (chat, numbers, ends, count) =
-                (Arc::clone(&chat), Arc::clone(&numbers), ends.subscribe(), count.clone());
-            places.spawn(async move {
-                while !*ends.borrow() {
-                    chat(numbers.fetch_add(1, Ordering::Relaxed)).await;
-                    count.send_modify(|count| *count += 1);
-                }
-            });
-        }
-        Self { places, ends, count }
-    }
-
-    /// Waits for so many further chats. Those that fail are missing.
-    async fn go_on(&self, chats: usize) {
-        let mut count = self.count.subscribe();
-        let so_far = *count.borrow();
-        let more = timeout(Duration::from_secs(30), count.wait_for(|count| *count >= so_far + chats)).await;
-        assert!(more.is_ok(), "chats go on");
-    }
-
-    async fn end(mut self) -> usize {
-        self.ends.send_replace(true);
-        while let Some(ended) = self.places.join_next().await {
-            ended.expect("no chat fails");
-        }
-        *self.count.borrow()
-    }
 }
