@@ -2,9 +2,10 @@
 //! gRPC, or works on files.
 //!
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 3 no such key, 4 refused as it
-//! is, 5 not available now.
+//! is, 5 not available now, 6 the vault is not as a file says.
 
 mod audit;
+mod declared;
 mod key_check;
 mod keyring;
 mod material;
@@ -30,6 +31,8 @@ use session::Session;
 pub async fn run(cli: Cli) -> ExitCode {
     match Box::pin(dispatch(cli.command)).await {
         Ok(()) => ExitCode::SUCCESS,
+        // What differs was printed: that was the question.
+        Err(error) if error.is::<declared::Differs>() => ExitCode::from(6),
         Err(error) => {
             let status = error.downcast_ref::<Status>();
             match status {
@@ -37,7 +40,8 @@ pub async fn run(cli: Cli) -> ExitCode {
                 None => output::complain(&Chain(error.as_ref()).to_string()),
             }
             let refused = error.downcast_ref::<NotStored>().map(|refused| refused.code);
-            ExitCode::from(status.map(Status::code).or(refused).map_or(1, exit_code))
+            let broken = error.is::<declared::Refused>().then_some(Code::InvalidArgument);
+            ExitCode::from(status.map(Status::code).or(refused).or(broken).map_or(1, exit_code))
         }
     }
 }
@@ -79,6 +83,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Apply(options) => Box::pin(declared::apply(*options)).await,
+        Command::Diff(options) => declared::diff(*options).await,
+        Command::Export(options) => declared::export(options).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
