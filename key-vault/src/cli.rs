@@ -4,6 +4,8 @@
 //! [`EXIT_STATUS`] says how they end.
 
 mod audit;
+mod database;
+mod declared;
 mod key_check;
 mod keyring;
 mod material;
@@ -12,7 +14,7 @@ mod policy;
 mod session;
 mod usage;
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use service_runtime::{failure::Chain, hardening, manual, probes::Probes, server, shutdown, telemetry, token};
@@ -26,19 +28,22 @@ use key_check::NotStored;
 use session::Session;
 
 /// The codes that commands end with.
-const EXIT_STATUS: [(u8, &str); 6] = [
+const EXIT_STATUS: [(u8, &str); 7] = [
     (0, "Done."),
     (1, "Failed."),
     (2, "The command line cannot be understood."),
     (3, "There is no such key."),
     (4, "Refused as it is: a wrong value, a disabled key, a caller that may not."),
     (5, "Not available now: try again later."),
+    (6, "The vault is not as a file says (`diff`, `apply --dry-run`)."),
 ];
 
 /// Does what the command line asks, and says how it went.
 pub async fn run(cli: Cli) -> ExitCode {
     match Box::pin(dispatch(cli.command)).await {
         Ok(()) => ExitCode::SUCCESS,
+        // What differs was printed: that was the question.
+        Err(error) if error.is::<declared::Differs>() => ExitCode::from(6),
         Err(error) => {
             let status = error.downcast_ref::<Status>();
             match status {
@@ -46,7 +51,8 @@ pub async fn run(cli: Cli) -> ExitCode {
                 None => output::complain(&Chain(error.as_ref()).to_string()),
             }
             let refused = error.downcast_ref::<NotStored>().map(|refused| refused.code);
-            ExitCode::from(status.map(Status::code).or(refused).map_or(1, exit_code))
+            let broken = error.is::<declared::Refused>().then_some(Code::InvalidArgument);
+            ExitCode::from(status.map(Status::code).or(refused).or(broken).map_or(1, exit_code))
         }
     }
 }
@@ -72,35 +78,19 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
                 Output::Table => output::token(&created),
             }
         }
-        Command::Migrate { database } => {
-            crate::migrate(&database).await?;
-            output::note("the schema is up to date");
-            Ok(())
-        }
-        Command::Backup { database, to } => {
-            let size = crate::back_up(&database, file(&to)).await?;
-            output::note(&format!("copied {size} bytes and checked them; keep the keyring too, and apart"));
-            Ok(())
-        }
-        Command::Transfer { from, database } => {
-            let rows = crate::transfer(&from, &database).await?;
-            output::note(&format!("moved {rows} rows; do not serve the old database again"));
-            Ok(())
-        }
-        Command::Restored { database, from } => {
-            if let Some(from) = &from {
-                crate::put_back(&database.location, file(from)).await?;
-            }
-            crate::begin_epoch(&database).await?;
-            output::note("a new history begins: watchers drop what they know and watch anew");
-            Ok(())
-        }
+        Command::Migrate { database } => database::migrate(&database).await,
+        Command::Backup { database, to } => database::back_up(&database, &to).await,
+        Command::Transfer { from, database } => database::transfer(&from, &database).await,
+        Command::Restored { database, from } => database::restored(&database, from.as_deref()).await,
         Command::Keyring(command) => keyring::run(command).await,
         Command::Keys { client, command } => Session::open(client)?.keys(command).await,
         Command::Defaults { client, command } => Session::open(client)?.defaults(command).await,
         Command::Profiles { client, command } => Session::open(client)?.profiles(command).await,
         Command::Policy { client, command } => policy::run(client, command).await,
         Command::Explain { client, profile, provider } => Session::open(client)?.explain(profile, provider).await,
+        Command::Apply(options) => Box::pin(declared::apply(*options)).await,
+        Command::Diff(options) => declared::diff(*options).await,
+        Command::Export(options) => declared::export(options).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Usage(options) => usage::run(options).await,
         Command::Completions { shell } => {
@@ -127,11 +117,6 @@ async fn serve(options: ServeOptions) -> anyhow::Result<()> {
         served = Box::pin(crate::serve(&options, environment, listener, probes, stop)) => served,
         () = telemetry.follow() => Ok(()),
     }
-}
-
-/// A file, unless `-` says that it is standard input or output.
-fn file(path: &Path) -> Option<&Path> {
-    (path != Path::new("-")).then_some(path)
 }
 
 fn exit_code(code: Code) -> u8 {

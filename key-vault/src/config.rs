@@ -5,6 +5,7 @@
 
 mod audit;
 mod database;
+mod declared;
 mod key_check;
 mod limits;
 mod policy;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 use service_runtime::{
     client::ClientIdentityOptions, options, server::ServerOptions, telemetry::TelemetryOptions, token,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     environment::{Environment, EnvironmentError},
@@ -32,6 +34,7 @@ use crate::{
 pub(crate) use audit::{AuditCommand, AuditFilter, DecisionName, SourceName};
 use database::DatabaseUrlError;
 pub use database::{DatabaseLocation, DatabaseOptions};
+pub(crate) use declared::{ApplyOptions, DeclaredOptions, ExportOptions};
 pub(crate) use key_check::CheckOptions;
 use limits::LimitOptions;
 pub(crate) use policy::{Permission, PolicyChange, PolicyCommand};
@@ -167,6 +170,12 @@ pub enum Command {
         #[arg(long, value_enum)]
         provider: ProviderName,
     },
+    /// Make keys, defaults, profiles and policies be as a file says
+    Apply(Box<ApplyOptions>),
+    /// Show where they are not as a file says. Exits with 6 if they differ
+    Diff(Box<DeclaredOptions>),
+    /// Write down how they are, as a file for `apply`. Key material is not in it
+    Export(ExportOptions),
     /// Show what keys were used for: calls and tokens
     Usage(UsageOptions),
     /// Read the audit log, and check that it is as it was written
@@ -298,6 +307,12 @@ impl ServeOptions {
 pub(crate) fn is_set(name: &str) -> bool {
     #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// The key that a variable of this process' environment holds, if it has one.
+pub(crate) fn secret_variable(name: &str) -> Option<Zeroizing<String>> {
+    #[expect(clippy::disallowed_methods, reason = "this is where configuration is read")]
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Zeroizing::new)
 }
 
 fn organization(text: &str) -> Result<OrganizationId, String> {

@@ -37,7 +37,8 @@ pub(super) fn read(options: &MaterialOptions) -> anyhow::Result<KeyMaterial> {
     Ok(KeyMaterial { api_key: key.to_owned() })
 }
 
-fn bounded(input: impl io::Read) -> io::Result<Zeroizing<String>> {
+/// Reads no more than a key can be.
+pub(super) fn bounded(input: impl io::Read) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     input.take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)

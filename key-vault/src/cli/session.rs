@@ -263,7 +263,7 @@ impl Session {
                 key.display_name,
                 key.profile_ids.len()
             );
-            if !confirmed(&question)? {
+            if !confirmed(&question, "not deleting")? {
                 bail!("nothing was deleted");
             }
         }
@@ -321,10 +321,10 @@ pub(super) fn connect(options: &ConnectionOptions, call_max: Duration) -> anyhow
     Ok(wire.load().value.clone())
 }
 
-/// Asks on the terminal. Without one, there is nobody to ask.
-fn confirmed(question: &str) -> anyhow::Result<bool> {
+/// Asks on the terminal. Without one, there is nobody to ask, and what is not done is said.
+pub(super) fn confirmed(question: &str, not_done: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        bail!("not deleting without a terminal to confirm on: add --yes");
+        bail!("{not_done} without a terminal to confirm on: add --yes");
     }
     let mut prompt = io::stderr().lock();
     write!(prompt, "{question} [y/N] ")?;
