@@ -182,8 +182,8 @@ main() {
   need openssl "apt-get install openssl"
   need kubectl "pip install kubectl"
   need kubernetes-validate "pip install kubernetes-validate"
-  # A newcomer has neither, and the commands of README.md name target/debug.
-  unset CARGO_TARGET_DIR
+  # A newcomer has none of these, and the commands of README.md name target/debug.
+  unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL
   unset "${!KEY_VAULT_@}" "${!CHAT_GATEWAY_@}" "${!ARCHESTRA_@}"
   [ -n "$folder" ] || folder="$(mktemp -d "${TMPDIR:-/tmp}/newcomer-XXXXXX")"
   mkdir -p "$folder"
