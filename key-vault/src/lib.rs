@@ -43,9 +43,9 @@ pub use cli::run;
 pub use config::{Cli, Command, DatabaseLocation, DatabaseOptions, ServeOptions};
 pub use environment::{Environment, EnvironmentError};
 use seal::secrets_manager::LocalKeyring;
-use store::{Copy, Store};
 #[doc(hidden)]
 pub use store::with_next_step;
+use store::{Copy, Store};
 use vault::{Condition, Vault};
 
 /// Serves until `stop` resolves, then drains. Probes are answered from before the database is
