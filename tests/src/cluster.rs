@@ -39,7 +39,7 @@ pub use pod::Pod;
 use crate::{
     FakeProvider, Postgres,
     certs::{Authority, Issued, Use},
-    container::{self, Ended, root},
+    container::{self, Ended, guard::Guard, root},
     fake_provider::Http,
 };
 use manifest::{Deployment, Labels, Service, Template};
@@ -72,7 +72,11 @@ pub struct Cluster {
     node: Arc<Place>,
     network: Network,
     folder: TempDir,
+    _guard: Guard,
 }
+
+/// Removes the folder of a cluster, which is large, when its owner is gone.
+const REMOVAL: &str = "read -r _; rm -rf \"$1\"";
 
 impl Cluster {
     /// An empty cluster with a database that nobody used yet. `None`, said loudly, where something is
@@ -97,6 +101,7 @@ impl Cluster {
 
     async fn around(network: Network, authority: Authority, postgres: Postgres) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        let guard = Guard::runs(REMOVAL, &[folder.path().as_os_str()])?;
         let names = Names::start(network.own_address(), folder.path()).await?;
         names.are(&outside(network.own_address())).await?;
         let secrets = secrets::make(&postgres, &authority, folder.path()).await?;
@@ -115,6 +120,7 @@ impl Cluster {
             node,
             network,
             folder,
+            _guard: guard,
         })
     }
 
