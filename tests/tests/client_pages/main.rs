@@ -86,7 +86,7 @@ async fn the_program_in_typescript_works() {
     }
 }
 
-async fn works(language: &Language) {
+async fn works(language: &'static Language) {
     // What the gateway does about faults by itself would hide what a client does.
     let system = Secured::with(Setup::asking_once()).await;
     store_key(&system).await;

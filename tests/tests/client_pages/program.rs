@@ -27,8 +27,8 @@ const RUN_MAX: Duration = Duration::from_secs(40);
 
 /// The program of a page, and how it is called.
 #[derive(Clone)]
-pub(crate) struct Program<'a> {
-    language: &'a Language,
+pub(crate) struct Program {
+    language: &'static Language,
     folder: PathBuf,
     environment: Vec<(String, String)>,
     /// What the page's commands say in place of the address.
@@ -37,9 +37,9 @@ pub(crate) struct Program<'a> {
     _workspace: std::sync::Arc<TempDir>,
 }
 
-impl<'a> Program<'a> {
+impl Program {
     /// Lays the program out for a gateway at `address`, with the token of `team-b`.
-    pub(crate) fn new(language: &'a Language, system: &Secured, address: &str) -> Self {
+    pub(crate) fn new(language: &'static Language, system: &Secured, address: &str) -> Self {
         let workspace = tempfile::tempdir().expect("a folder");
         let source = root().join(language.program);
         let folder = source.parent().expect("a folder");
