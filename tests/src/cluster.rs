@@ -136,7 +136,7 @@ impl Cluster {
     /// Fails if no port is free.
     pub async fn provider(&self) -> Result<(FakeProvider, String)> {
         let name = format!("{PROVIDER}.svc");
-        let issued = self.authority.certify(&[name.clone()], &[], &[Use::Server]);
+        let issued = self.authority.certify(std::slice::from_ref(&name), &[], &[Use::Server]);
         let provider = FakeProvider::at(self.address(), &issued, Http::Two).await?;
         let url = provider.url().replace(&self.address().to_string(), &name);
         Ok((provider, url))

@@ -24,15 +24,15 @@ pub(super) fn mounts(
     secrets: &Secrets,
     folder: &Path,
 ) -> Result<Vec<Mount>> {
-    let mut made = BTreeMap::new();
+    let mut volumes = BTreeMap::new();
     for volume in &pod.volumes {
         let path = folder.join("volumes").join(&volume.name);
         let (files, mode) = files(volume, manifests, secrets)?;
         write(&path, files, mode, pod.security_context.fs_group)?;
-        made.insert(&volume.name, path);
+        volumes.insert(&volume.name, path);
     }
     let mount = |mount: &VolumeMount| -> Result<Mount> {
-        let source = made.get(&mount.name).with_context(|| format!("no volume {}", mount.name))?.clone();
+        let source = volumes.get(&mount.name).with_context(|| format!("no volume {}", mount.name))?.clone();
         Ok(Mount { source, destination: PathBuf::from(&mount.mount_path), read_only: mount.read_only })
     };
     container.volume_mounts.iter().map(mount).collect()

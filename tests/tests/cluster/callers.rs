@@ -35,13 +35,16 @@ const TOKENS: [usize; 2] = [20, 2];
 /// How long a chat is tried.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What leads to a Service.
+/// A connection, and where it leads.
+type Way = (SocketAddr, Channel);
+
+/// Those who call a Service, in several places.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
     endpoints: watch::Receiver<Endpoints>,
     ca: String,
     identity: Issued,
-    places: Arc<Mutex<Vec<Option<(SocketAddr, Channel)>>>>,
+    places: Arc<Mutex<Vec<Option<Way>>>>,
 }
 
 impl Callers {
@@ -77,7 +80,7 @@ impl Callers {
     }
 
     /// The connection of a place; a new one, as a node chooses one, if it has none.
-    fn way(&self, number: usize, attempt: usize) -> (SocketAddr, Channel) {
+    fn way(&self, number: usize, attempt: usize) -> Way {
         let mut places = self.places.lock().expect("no panic before");
         let at = number % places.len();
         let connect = || {
