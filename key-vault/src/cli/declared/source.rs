@@ -197,6 +197,8 @@ impl<'de> de::Visitor<'de> for NodeVisitor {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     #[test]
@@ -228,7 +230,7 @@ mod tests {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
-            text += &format!("a{level}: &a{level} [{}]\n", vec![before; 10].join(", "));
+            writeln!(text, "a{level}: &a{level} [{}]", vec![before; 10].join(", ")).unwrap();
         }
         assert!(yaml(&text).is_err());
     }
