@@ -159,9 +159,10 @@ fn named_in(message: &str) -> String {
         .unwrap_or_else(|| message.to_owned())
 }
 
+/// A file for each object: trivy passes over a file that has several in JSON.
 fn write(folder: &Path, set: &Set) {
-    let documents: Vec<_> = set.objects.iter().map(ToString::to_string).collect();
-    // One file for each set: names of objects are unique in one.
-    let path = folder.join(format!("{}.yaml", set.name.replace('/', "-")));
-    fs::write(path, documents.join("\n---\n")).expect("it is written");
+    for (number, object) in set.objects.iter().enumerate() {
+        let path = folder.join(format!("{}-{number}.yaml", set.name.replace('/', "-")));
+        fs::write(path, object.to_string()).expect("it is written");
+    }
 }

@@ -17,8 +17,8 @@ const PROBES: [&str; 3] = ["x", "-1", "18446744073709551615"];
 
 /// The options of a service command.
 pub(crate) fn of_service(binary: &Command, name: &str) -> String {
-    let arguments = below(binary, &[name]).get_arguments().filter(|option| is_ours(option)).collect();
-    tables(binary, &[name], arguments)
+    let arguments: Vec<_> = below(binary, &[name]).get_arguments().filter(|option| is_ours(option)).collect();
+    tables(binary, &[name], &arguments)
 }
 
 /// The options of all other commands that are variables too.
@@ -58,19 +58,19 @@ fn is_ours(option: &Arg) -> bool {
     option.get_long().is_some_and(|name| !["help", "version"].contains(&name)) && !option.is_hide_set()
 }
 
-fn tables(binary: &Command, path: &[&str], options: Vec<&Arg>) -> String {
+fn tables(binary: &Command, path: &[&str], options: &[&Arg]) -> String {
     let mut headings: Vec<Option<&str>> = Vec::new();
-    for option in &options {
+    for option in options {
         if !headings.contains(&option.get_help_heading()) {
             headings.push(option.get_help_heading());
         }
     }
-    let table = |heading: &Option<&str>| {
-        let rows = options.iter().filter(|option| option.get_help_heading() == *heading);
+    let table = |heading: Option<&str>| {
+        let rows = options.iter().filter(|option| option.get_help_heading() == heading);
         let rows: String = rows.map(|option| row(binary, path, option)).collect();
         format!("| {} | variable | default | |\n| --- | --- | --- | --- |\n{rows}\n", heading.unwrap_or("Options"))
     };
-    headings.iter().map(table).collect()
+    headings.into_iter().map(table).collect()
 }
 
 fn row(binary: &Command, path: &[&str], option: &Arg) -> String {
