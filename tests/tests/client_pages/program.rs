@@ -176,8 +176,8 @@ impl Running {
             }
         });
         shown.await.unwrap_or_else(|_| panic!("it does not show {text:?}"));
-        let (_, rest) = self.shown.split_once(text).expect("it was shown");
-        self.shown = rest.to_owned();
+        let end = self.shown.find(text).expect("it was shown") + text.len();
+        self.shown.drain(..end);
     }
 
     /// Presses Ctrl-C.

@@ -12,7 +12,7 @@ use system_tests::skip_without;
 use tokio::{process::Command, time::timeout};
 
 /// checkov needs ten seconds on an idle machine.
-const RUN_MAX: Duration = Duration::from_secs(120);
+const RUN_MAX: Duration = Duration::from_mins(2);
 
 /// What is on the path.
 #[derive(Debug)]

@@ -176,6 +176,6 @@ async fn verifies(door: &Door) {
         if part.next_page_token.is_empty() {
             return;
         }
-        request = VerifyAuditLogRequest { page_token: part.next_page_token, ..Default::default() };
+        request = VerifyAuditLogRequest { page_token: part.next_page_token };
     }
 }
