@@ -2,7 +2,8 @@
 # Makes the secrets of compose.yaml in the folder `secrets` beside this file, or in SECRETS: an
 # authority, certificates of a quarter, the keyring, and the password of the database.
 #
-# Run it again to renew the certificates: the services take them up within seconds. What would
+# Run it again to renew the certificates: the services take them up within seconds, PostgreSQL when
+# it is told (`docker compose -f deploy/compose.yaml kill -s HUP postgres`). What would
 # lose something is never made twice: the authority, the keyring, the password.
 #
 # Needs OpenSSL 3, Docker with the image of key-vault (or its binary, named by KEY_VAULT), and
@@ -39,7 +40,7 @@ issue() { # NAME OWNER USAGE SUBJECT_ALTERNATIVE_NAME
 }
 
 # Its key stays with root and is mounted nowhere.
-if [ ! -e ca.key ]; then
+if [ ! -s ca.crt ]; then
   openssl req -x509 -days 3650 -noenc -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj '/CN=compose authority' \
     -addext 'basicConstraints=critical,CA:true' -addext 'keyUsage=critical,keyCertSign' \
     -keyout ca.key -out ca.crt 2> /dev/null
@@ -53,7 +54,7 @@ for caller in gateway-identity:chat-gateway admin:admin app:app; do
   issue "${caller%:*}" "$services" clientAuth "URI:spiffe://compose.internal/${caller#*:}"
 done
 
-if [ ! -e database-url ]; then
+if [ ! -s database-url ]; then
   password=$(openssl rand -hex 24)
   printf %s "$password" | put database-password "$postgres"
   printf 'postgres://key_vault:%s@postgres:5432/key_vault?sslmode=verify-full&sslrootcert=/run/secrets/ca.crt' "$password" \

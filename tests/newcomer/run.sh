@@ -67,7 +67,8 @@ warm() {
   local part
   for part in deps build .fingerprint; do
     mkdir -p "target/debug/$part"
-    cp --archive --link "$warm/debug/$part/." "target/debug/$part/"
+    # Links where both are on one file system.
+    cp --archive --link "$warm/debug/$part/." "target/debug/$part/" 2>/dev/null || cp --archive "$warm/debug/$part/." "target/debug/$part/"
   done
 }
 

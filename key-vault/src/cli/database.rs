@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use super::output;
 use crate::config::{DatabaseLocation, DatabaseOptions};
 
@@ -27,7 +29,12 @@ pub(super) async fn restored(database: &DatabaseOptions, from: Option<&Path>) ->
     if let Some(from) = from {
         crate::put_back(&database.location, file(from)).await?;
     }
-    crate::begin_epoch(database).await?;
+    let begun = crate::begin_epoch(database).await;
+    // The copy stays where it was put, and would be in the way of the same command.
+    begun.with_context(|| match from {
+        Some(_) => "the copy is in its place, and no new history has begun: run `restored` again without --from before a vault is started",
+        None => "no new history has begun",
+    })?;
     output::note("a new history begins: watchers drop what they know and watch anew");
     Ok(())
 }

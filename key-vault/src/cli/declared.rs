@@ -85,7 +85,7 @@ pub(super) async fn apply(options: ApplyOptions) -> anyhow::Result<()> {
             let step = plan.steps.get(done).map(report::step).unwrap_or_default();
             let total = report::counted(plan.steps.len(), "change");
             output::note(&format!(
-                "made {done} of {total}. This one is not made, nor what follows it: {step}\n\
+                "made {done} of {total}. This one is not known to be made, and what follows it is not: {step}\n\
                  run the same command again: it goes on with what is left"
             ));
             return Err(cause);

@@ -9,7 +9,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{
-    Error, Result, Store, Tx, commit,
+    Bounded, Error, Result, Store, Tx, commit,
     entity::{change, request, secret, vault_meta},
     row,
 };
@@ -78,14 +78,20 @@ impl Store {
     /// they saw before.
     pub(crate) async fn begin_epoch(&self, epoch: Uuid) -> Result<()> {
         let tx = self.transaction().await?;
+        Self::begin_epoch_in(&tx, epoch).await?;
+        commit(tx).await
+    }
+
+    /// The same, as a part of a change.
+    pub(super) async fn begin_epoch_in(tx: &Bounded<'_>, epoch: Uuid) -> Result<()> {
         let changed = vault_meta::Entity::update_many()
             .col_expr(vault_meta::Column::Epoch, Expr::value(epoch))
             .col_expr(vault_meta::Column::Revision, Expr::col(vault_meta::Column::Revision).add(1))
             .col_expr(vault_meta::Column::CompactedRevision, Expr::col(vault_meta::Column::Revision).add(1))
             .col_expr(vault_meta::Column::KekRevision, Expr::col(vault_meta::Column::KekRevision).add(1))
-            .exec(&tx)
+            .exec(tx)
             .await?;
-        if changed.rows_affected == 1 { commit(tx).await } else { Err(Error::NotSetUp) }
+        if changed.rows_affected == 1 { Ok(()) } else { Err(Error::NotSetUp) }
     }
 
     /// Forgets requests that nobody may repeat any more.

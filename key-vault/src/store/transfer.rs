@@ -83,9 +83,9 @@ pub(crate) async fn transfer(from: &str, to: &Place) -> Result<u64, TransferErro
     }
     let tx = new.transaction().await?;
     let rows = every_table(&old.read, &tx).await?;
-    commit(tx).await?;
     // Whoever was told of the old database watches anew: it may be served once more by mistake.
-    new.begin_epoch(Uuid::new_v4()).await?;
+    Store::begin_epoch_in(&tx, Uuid::new_v4()).await?;
+    commit(tx).await?;
     Ok(rows)
 }
 

@@ -124,7 +124,7 @@ async fn what_somebody_else_changes_meanwhile_is_not_overwritten() {
     assert!(shown.contains("ETAG_MISMATCH"), "{shown}");
     assert!(
         shown.contains(
-            "made 160 of 161 changes. This one is not made, nor what follows it: unassign acme openai \"old\""
+            "made 160 of 161 changes. This one is not known to be made, and what follows it is not: unassign acme openai \"old\""
         ),
         "{shown}"
     );

@@ -22,7 +22,10 @@ const PROFILES_MAX: usize = 1_000;
 #[derive(Debug, Default)]
 pub(super) struct Organization {
     pub(super) id: String,
+    pub(super) place: Place,
     pub(super) keys: Vec<Key>,
+    /// Whether there is a list of keys, which may be empty.
+    pub(super) lists_keys: bool,
     /// By profile; the one of the whole organization has none.
     pub(super) policies: BTreeMap<Option<String>, Policy>,
 }

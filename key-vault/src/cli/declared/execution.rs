@@ -273,6 +273,8 @@ fn comparable(key: &ApiKey) -> ApiKey {
     key.update_time = None;
     key.last_used_time = None;
     key.last_rejected_time = None;
+    key.previous_version = 0;
+    key.previous_expire_time = None;
     key
 }
 

@@ -110,6 +110,10 @@ impl Action {
 
 /// What is to be done so that `actual` becomes as `declared` says.
 pub(super) fn plan(declared: &Organization, actual: &Actual, unnamed: Unnamed) -> Result<Plan, Vec<Problem>> {
+    if unnamed == Unnamed::Deleted && !declared.lists_keys {
+        let text = "has no list of `keys`, and every key would be deleted: write `keys: []` if that is meant";
+        return Err(vec![Problem::new(&declared.place, text)]);
+    }
     let pairs = pairs(declared, actual)?;
     let mut differences = differences::Differences::new(declared, &pairs, &actual.keys);
     for (key, existing) in &pairs {

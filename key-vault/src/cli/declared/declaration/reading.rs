@@ -63,6 +63,7 @@ fn key_list(notes: &mut Notes, root: &Entry, otherwise: &str) -> Vec<Organizatio
         if let (Some(id), Some(key)) = (id, key(notes, &fields)) {
             let organization = organizations.entry(id.clone()).or_default();
             organization.id = id;
+            organization.lists_keys = true;
             organization.keys.push(key);
         }
     }
@@ -73,18 +74,19 @@ fn organization(notes: &mut Notes, place: &Place, entry: &Entry) -> Option<Organ
     let fields = notes.fields(place, entry, &["id", "keys", "policies"])?;
     let id = required(notes, &fields, "id").and_then(|id| label::<OrganizationId>(notes, &id.place, id.entry));
     let mut keys = Vec::new();
-    for (place, entry) in notes.list(fields.get("keys")) {
-        let fields = notes.fields(&place, entry, &KEY_FIELDS);
+    let lists_keys = fields.get("keys").is_some_and(|field| matches!(field.entry.node, Node::List(_)));
+    for (key_place, entry) in notes.list(fields.get("keys")) {
+        let fields = notes.fields(&key_place, entry, &KEY_FIELDS);
         keys.extend(fields.and_then(|fields| key(notes, &fields)));
     }
     let mut policies = BTreeMap::new();
-    for (place, entry) in notes.list(fields.get("policies")) {
-        let Some((profile, policy)) = policy(notes, &place, entry) else { continue };
+    for (policy_place, entry) in notes.list(fields.get("policies")) {
+        let Some((profile, policy)) = policy(notes, &policy_place, entry) else { continue };
         if policies.insert(profile, policy).is_some() {
-            notes.add(&place, "is a second policy of the same profile, or of the organization");
+            notes.add(&policy_place, "is a second policy of the same profile, or of the organization");
         }
     }
-    Some(Organization { id: id?, keys, policies })
+    Some(Organization { id: id?, place: place.clone(), keys, lists_keys, policies })
 }
 
 fn key(notes: &mut Notes, fields: &Fields<'_>) -> Option<Key> {

@@ -163,3 +163,15 @@ fn a_disabled_key_stays_so_unless_the_file_says_otherwise() {
         ["enable a: state: is disabled, the file says enabled", "assign a: profiles: has x, the file says x, y"]
     );
 }
+
+#[test]
+fn an_organization_without_a_list_of_keys_loses_none() {
+    let actual = vault(&[("openai", "a", &[])]);
+    for text in ["{id: acme}", "{id: acme, keys: }", "{id: acme, policies: [{environment: forbid}]}"] {
+        let root = source::yaml(&format!("organizations: [{text}]")).unwrap();
+        let declared = declaration::parse(&root, "default").unwrap().remove(0);
+        let problems = plan(&declared, &actual, Unnamed::Deleted).unwrap_err();
+        assert!(problems[0].text.contains("`keys: []`"), "{text}: {problems:?}");
+    }
+    assert_eq!(steps(&file(&[]), &actual, Unnamed::Deleted).len(), 1, "an empty list says it");
+}
