@@ -78,8 +78,9 @@ impl Copy {
         if let Some(taken) = to.filter(|to| to.exists()) {
             return Err(CopyError::Exists(taken.to_owned()));
         }
-        let store = look(path).await?;
+        // Before the database is opened, which would leave its log behind if this failed.
         let file = beside(folder_of(to.unwrap_or(Path::new(path))))?;
+        let store = look(path).await?;
         let into = file.path().to_string_lossy().replace('\'', "''");
         let copied = in_time(store.read.execute_unprepared(&format!("VACUUM INTO '{into}'"))).await;
         let _ = store.read.close().await;
