@@ -223,7 +223,7 @@ impl Execution {
             organization_id: expected.organization_id.clone(),
             api_key_id: expected.api_key_id.clone(),
         };
-        let found = self.keys.get_api_key(request).await?.into_inner().api_key;
+        let found = self.send(request, async |mut keys, request| keys.get_api_key(request).await).await?.api_key;
         let found = found.context("the vault answered without a key")?;
         if comparable(&found) != comparable(expected) {
             bail!("key {} was changed by somebody else meanwhile", expected.api_key_id);
@@ -232,8 +232,8 @@ impl Execution {
         Ok(())
     }
 
-    /// Sends one change until it is answered. A repeat has the same `request_id`, and changes nothing
-    /// twice.
+    /// Sends one request until it is answered. A repeat of a change has the same `request_id`, and
+    /// changes nothing twice.
     async fn send<R: Clone, A>(
         &mut self,
         request: R,
