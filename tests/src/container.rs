@@ -35,6 +35,9 @@ use guard::Guard;
 /// What a machine needs that cannot run containers.
 pub const NEEDS: &str = "root with runc (apt-get install runc)";
 
+/// How often it is looked whether `runc` has written an id.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// A container is there within a tenth of a second; a busy machine needs more.
 const START_MAX: Duration = Duration::from_secs(30);
 
@@ -191,7 +194,7 @@ impl Container {
                     while self.readers.join_next().await.is_some() {}
                     bail!("{} does not start: {}", self.name, self.log());
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         timeout(START_MAX, begins).await.context("runc starts nothing in time")?

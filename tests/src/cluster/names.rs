@@ -22,6 +22,9 @@ use crate::{
 const SCRIPT: &str = "\
 log=\"$1\"; shift; \"$@\" </dev/null >\"$log\" 2>&1 & id=$!; read -r _; kill $id; wait $id";
 
+/// How often it is looked whether dnsmasq has written its id.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 const START_MAX: Duration = Duration::from_secs(15);
 
 /// What a cluster calls its own names.
@@ -61,7 +64,7 @@ impl Names {
         while !folder.join("pid").exists() {
             let log = || fs::read_to_string(&log).unwrap_or_default();
             ensure!(start.elapsed() < START_MAX, "dnsmasq does not start: {}", log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(Self { address, folder, _guard: guard })
     }
