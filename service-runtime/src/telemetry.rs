@@ -28,14 +28,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
     EnvFilter, Layer as _, Registry,
     filter::{FilterExt as _, FilterFn, filter_fn},
-    fmt::format::JsonFields,
     layer::SubscriberExt as _,
     reload as reloading,
     util::SubscriberInitExt as _,
 };
 
 use crate::{metrics, reload::Reloading};
-use lines::Lines;
+use lines::{Fields, Lines};
 pub use otlp::{OtlpOptions, OtlpProtocol};
 
 /// How long the last spans may take to leave at the end of the process.
@@ -162,7 +161,7 @@ fn log(
         LogFormat::Json => true,
     };
     let lines = tracing_subscriber::fmt::layer()
-        .fmt_fields(JsonFields::new())
+        .fmt_fields(Fields)
         .event_format(Lines { json, colours })
         .with_writer(std::io::stderr)
         // Lines have the fields of our spans, however little is logged.
