@@ -15,7 +15,10 @@ mod usage;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use chrono::TimeDelta;
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::BoolishValueParser,
+};
 use clap_complete::Shell;
 use service_runtime::{
     client::ClientIdentityOptions, options, server::ServerOptions, telemetry::TelemetryOptions, token,
@@ -237,6 +240,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DAYS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(..=36_500))]
     pub audit_retention_days: u32,
 
+    /// Release keys without a record in the audit log: faster, and nobody can say later who had
+    /// which key. Changes and refusals are recorded all the same
+    #[arg(long, value_parser = BoolishValueParser::new())]
+    pub unrecorded_resolutions: bool,
+
     /// Which database, and how it is reached.
     #[command(flatten)]
     pub database: DatabaseOptions,
@@ -286,6 +294,7 @@ impl ServeOptions {
             usage_retention: TimeDelta::days(self.usage_retention_days.into()),
             audit_kept_for: (self.audit_retention_days > 0)
                 .then(|| Duration::from_hours(24) * self.audit_retention_days),
+            records_resolutions: !self.unrecorded_resolutions,
         }
     }
 

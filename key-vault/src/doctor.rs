@@ -35,6 +35,7 @@ pub(crate) async fn examine(options: &ServeOptions) -> Report {
     report.0.process();
     report.0.identity::<Role>(&options.server);
     report.environment(options);
+    report.records(options);
     let store = match options.place() {
         Ok(place) => {
             report.files(options, &place);
@@ -72,6 +73,13 @@ impl Vault {
         } else {
             let advice = "name a file with the same variable and _FILE: a process' environment is easily shown";
             self.0.add(CHECK, Verdict::Warn, format!("{} holds a key", set.join(", ")), advice);
+        }
+    }
+
+    fn records(&mut self, options: &ServeOptions) {
+        if options.unrecorded_resolutions {
+            let advice = "leave out --unrecorded-resolutions, unless something else knows who had which key";
+            self.0.add("audit log", Verdict::Warn, "keys are released without a record", advice);
         }
     }
 

@@ -87,6 +87,9 @@ async fn serve_vault(
     }
     let identities = options.server.identities()?;
     let managers = config::managers(options)?;
+    if options.unrecorded_resolutions {
+        tracing::warn!("keys are released without a record in the audit log: --unrecorded-resolutions");
+    }
     let vault = Vault::new(store, managers, environment, options.upkeep(), options.rates(), condition);
     let vault = Arc::new(vault);
     let stop = async {

@@ -103,7 +103,7 @@ pub(crate) struct EventPage {
 }
 
 impl Vault {
-    /// Records what came of a resolution, before it is answered.
+    /// Records what came of a resolution, before it is answered. Nothing if the operator wants none.
     pub(super) async fn record_resolution(
         &self,
         caller: &Caller,
@@ -111,6 +111,9 @@ impl Vault {
         at: (Uuid, i64),
         result: &Result<ResolvedKey, Error>,
     ) -> Result<(), Error> {
+        if !self.upkeep.records_resolutions {
+            return Ok(());
+        }
         let event = Event {
             organization: ask.organization.as_str().to_owned(),
             profile: ask.profile.as_ref().map(|profile| profile.as_str().to_owned()).unwrap_or_default(),

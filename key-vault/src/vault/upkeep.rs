@@ -63,6 +63,8 @@ pub(crate) struct Upkeep {
     pub(crate) usage_retention: TimeDelta,
     /// How long events of the audit log are kept. For ever, unless given.
     pub(crate) audit_kept_for: Option<Duration>,
+    /// Whether a key is released only with a record of it.
+    pub(crate) records_resolutions: bool,
 }
 
 impl Vault {

@@ -31,6 +31,7 @@ async fn vault() -> (Vault, TempDir) {
         rewrap_rows_per_second: 1,
         audit_kept_for: Some(KEPT_FOR),
         usage_retention: TimeDelta::days(400),
+        records_resolutions: true,
     };
     let rates = Rates { resolves_per_second: 0, mutations_per_second: 0, distinct_keys_per_minute: 0 };
     let vault =
