@@ -8,6 +8,7 @@
 //! database on a PostgreSQL server of this process, in place of an SQLite file.
 
 pub mod answer;
+pub mod bench;
 pub mod certs;
 pub mod chats;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod fault_proxy;
 pub mod fixtures;
 pub mod foreign_server;
 pub mod history;
+pub mod load;
 pub mod mutation;
 pub mod openbao;
 pub mod paced;
@@ -52,7 +54,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub use fake_provider::FakeProvider;
 pub use postgres::{PgBouncer, Postgres};
-pub use process::{Process, binary, command};
+pub use process::{Process, binary, command, services_from};
 pub use replicas::Replicas;
 
 /// The organization that most tests speak of.
@@ -312,6 +314,25 @@ pub async fn start_vault(folder: &Path, setup: &Setup) -> Result<Process> {
 ///
 /// Fails if it does not serve, with what it logged.
 pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &Setup) -> Result<Process> {
+    start_gateway_until("listening", folder, vault, provider, setup).await
+}
+
+/// As [`start_gateway`], and waits until it is ready.
+///
+/// # Errors
+///
+/// As [`start_gateway`].
+pub async fn start_ready_gateway(folder: &Path, vault: &str, provider: &str, setup: &Setup) -> Result<Process> {
+    start_gateway_until("serving", folder, vault, provider, setup).await
+}
+
+async fn start_gateway_until(
+    until: &'static str,
+    folder: &Path,
+    vault: &str,
+    provider: &str,
+    setup: &Setup,
+) -> Result<Process> {
     let mut options: Vec<OsString> = vec!["serve".into(), "--vault-url".into(), vault.into()];
     options.extend(setup.development().map(OsString::from));
     for (option, path) in [("--anthropic-base-url", "v1"), ("--openai-base-url", "v1"), ("--gemini-base-url", "v1beta")]
@@ -320,8 +341,7 @@ pub async fn start_gateway(folder: &Path, vault: &str, provider: &str, setup: &S
     }
     options.extend(setup.gateway_options.iter().map(OsString::from));
     let environment = &setup.gateway_environment;
-    let process =
-        Process::start("chat-gateway", options, environment, folder, setup.log_filter.as_deref(), "listening");
+    let process = Process::start("chat-gateway", options, environment, folder, setup.log_filter.as_deref(), until);
     Ok(process.await?.with_scheme(setup.scheme()))
 }
 

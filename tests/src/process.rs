@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -159,10 +159,19 @@ impl Process {
     }
 }
 
-/// The binary of a service, beside the running one. Starts with a clean environment, in which
-/// probes are answered on a port of the system's choice.
+/// Where the binaries of the services are, if not beside the running one.
+static SERVICES: OnceLock<PathBuf> = OnceLock::new();
+
+/// Starts the services from the binaries in a folder from now on, as they are released.
+pub fn services_from(folder: &Path) {
+    SERVICES.get_or_init(|| folder.to_path_buf());
+}
+
+/// The binary of a service. Starts with a clean environment, in which probes are answered on a
+/// port of the system's choice.
 pub fn command(service: &str) -> Command {
-    let mut command = Command::new(binary(&format!("system-{service}")));
+    let beside = || binary(&format!("system-{service}"));
+    let mut command = Command::new(SERVICES.get().map_or_else(beside, |folder| folder.join(service)));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["ARCHESTRA_", "KEY_VAULT_", "CHAT_GATEWAY_"].iter().any(|prefix| name.starts_with(prefix)) {
@@ -202,6 +211,9 @@ async fn follow(
     while let Ok(Some(line)) = lines.next_line().await {
         log.push(&line);
         let Some((until, found)) = &found else { continue };
+        if !line.contains("\"address\"") {
+            continue;
+        }
         let Ok(Serving { message, address }) = serde_json::from_str(&line) else { continue };
         if message == "answering probes" {
             found.send_modify(|addresses| addresses.probes = address);

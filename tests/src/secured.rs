@@ -103,7 +103,7 @@ pub enum Who {
 pub type Wire = InterceptedService<Channel, Authorization>;
 
 /// Adds the header `authorization` to each call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Authorization(Option<AsciiMetadataValue>);
 
 impl Interceptor for Authorization {
@@ -146,24 +146,8 @@ impl Secured {
 
     async fn try_with(setup: Setup) -> Result<Self> {
         let folder = crate::folder(&setup)?;
-        let authority = Authority::new("test");
-        let one_each = |roles: &[(&str, Value)]| -> Tokens {
-            roles.iter().map(|(name, _)| ((*name).to_owned(), vec![token(Duration::from_hours(1))])).collect()
-        };
-        let (vault_tokens, gateway_tokens) = (one_each(&vault_roles()), one_each(&gateway_roles()));
         let files = Files(folder.path());
-        replace(&files.ca(), &authority.pem());
-        replace(&files.policy(Service::Vault), &policy(&vault_roles(), &vault_tokens));
-        replace(&files.policy(Service::Gateway), &policy(&gateway_roles(), &gateway_tokens));
-        for service in [Service::Vault, Service::Gateway] {
-            authority.server().write(&files.certificate(service), &files.key(service));
-        }
-        let own = authority.issue(&Leaf { uris: &[&uri("gateway")], ..Leaf::default() });
-        own.write(&files.gateways_certificate(), &files.gateways_key());
-
-        let keyring = folder.path().join("keyring");
-        let made = crate::command("key-vault").args(["keyring", "init"]).arg(keyring).output().await?;
-        anyhow::ensure!(made.status.success(), "no keyring: {}", String::from_utf8_lossy(&made.stderr));
+        let Made { authority, vault_tokens, gateway_tokens } = files.make().await?;
         let provider = FakeProvider::start().await?;
         let vault = crate::start_vault(folder.path(), &files.setup(&setup)).await?;
         let gateway = crate::start_gateway(folder.path(), &vault.url(), &provider.url(), &files.setup(&setup)).await?;
@@ -199,13 +183,15 @@ impl Secured {
     }
 }
 
-/// A connection to a service at `url`, whose certificate `ca` vouches for.
+/// A connection to a service at `url`, whose certificate `ca` vouches for, or in the clear.
 pub fn connect(url: &str, ca: &str, who: &Who) -> Wire {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
     if let Who::Certificate(issued) = who {
         tls = tls.identity(Identity::from_pem(&issued.certificate, &issued.key));
     }
-    let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL").tls_config(tls).expect("certificates");
+    let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
+    let is_tls = url.starts_with("https:");
+    let endpoint = if is_tls { endpoint.tls_config(tls).expect("certificates") } else { endpoint };
     let authorization = match who {
         Who::Authorization(value) => Some(value.parse().expect("a header")),
         Who::Nobody | Who::Certificate(_) => None,
@@ -215,9 +201,45 @@ pub fn connect(url: &str, ca: &str, who: &Who) -> Wire {
 
 /// The files that the services follow.
 #[derive(Clone, Copy, Debug)]
-pub struct Files<'a>(&'a Path);
+pub struct Files<'a>(pub &'a Path);
+
+/// Who is in the files.
+#[derive(Debug)]
+pub struct Made {
+    /// Who vouches for everybody.
+    pub authority: Authority,
+    /// The tokens of the vault's principals.
+    pub vault_tokens: Tokens,
+    /// The tokens of the gateway's principals.
+    pub gateway_tokens: Tokens,
+}
 
 impl Files<'_> {
+    /// Writes all of them, and makes the vault's keyring.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the keyring cannot be made.
+    pub async fn make(&self) -> Result<Made> {
+        let authority = Authority::new("test");
+        let one_each = |roles: &[(&str, Value)]| -> Tokens {
+            roles.iter().map(|(name, _)| ((*name).to_owned(), vec![token(Duration::from_hours(1))])).collect()
+        };
+        let (vault_tokens, gateway_tokens) = (one_each(&vault_roles()), one_each(&gateway_roles()));
+        replace(&self.ca(), &authority.pem());
+        replace(&self.policy(Service::Vault), &policy(&vault_roles(), &vault_tokens));
+        replace(&self.policy(Service::Gateway), &policy(&gateway_roles(), &gateway_tokens));
+        for service in [Service::Vault, Service::Gateway] {
+            authority.server().write(&self.certificate(service), &self.key(service));
+        }
+        let own = authority.issue(&Leaf { uris: &[&uri("gateway")], ..Leaf::default() });
+        own.write(&self.gateways_certificate(), &self.gateways_key());
+        let keyring = self.0.join("keyring");
+        let made = crate::command("key-vault").args(["keyring", "init"]).arg(keyring).output().await?;
+        anyhow::ensure!(made.status.success(), "no keyring: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(Made { authority, vault_tokens, gateway_tokens })
+    }
+
     /// The folder that they are in, with the vault's keyring and its database if that is a file.
     pub fn folder(&self) -> &Path {
         self.0
@@ -272,7 +294,8 @@ impl Files<'_> {
         options
     }
 
-    fn setup(&self, setup: &Setup) -> Setup {
+    /// A setup whose services have identities.
+    pub fn setup(&self, setup: &Setup) -> Setup {
         let mut secured = setup.clone();
         secured.vault_options.extend(self.options(Service::Vault));
         secured.gateway_options.extend(self.options(Service::Gateway));
