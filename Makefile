@@ -25,10 +25,11 @@ demo: ## Start both services, store keys, stream answers, stop
 
 test: test-sqlite test-postgres ## All tests, those that use the database on both
 
-test-sqlite: ## Doctests, which nextest does not run, then all other tests
+test-sqlite: ## Doctests, which nextest does not run, then all other tests, then what a streamed chunk allocates
 	cargo test --workspace --doc --locked
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci}; \
 	else cargo test --workspace --lib --bins --tests --locked; fi
+	cargo test $(benchmarks) --test allocations -- --nocapture
 
 test-postgres: export SYSTEM_TESTS_DATABASE = postgres
 test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 80
@@ -64,7 +65,7 @@ fmt: ## Formatting
 
 lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy $(benchmarks) --bench relay --bench seal -- -D warnings
+	cargo clippy $(benchmarks) --bench relay --bench seal --test allocations -- -D warnings
 
 doc: ## Rustdoc, private items too, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked

@@ -1,5 +1,5 @@
-//! The doors of the micro-benchmarks (`benches/`): built for them only, with the feature
-//! `benchmarks`.
+//! The doors of the micro-benchmarks (`benches/`) and of the test that counts allocations
+//! (`tests/allocations.rs`): built for them only, with the feature `benchmarks`.
 //!
 //! A body is given in the pieces in which it arrives.
 
