@@ -7,6 +7,9 @@ need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to instal
 # Which tests use the database without being about one.
 on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|client_pages|cluster|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|reference|replay|request_bodies|restore|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
+# Opens the doors of the micro-benchmarks. Over the whole workspace, so that dependencies are those of the other builds.
+benchmarks = --workspace --features chat-gateway/benchmarks,key-vault/benchmarks --locked
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -22,10 +25,11 @@ demo: ## Start both services, store keys, stream answers, stop
 
 test: test-sqlite test-postgres ## All tests, those that use the database on both
 
-test-sqlite: ## Doctests, which nextest does not run, then all other tests
+test-sqlite: ## Doctests, which nextest does not run, then all other tests, then what a streamed chunk allocates
 	cargo test --workspace --doc --locked
 	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace --locked $${CI:+--profile ci}; \
 	else cargo test --workspace --lib --bins --tests --locked; fi
+	cargo test $(benchmarks) --test allocations -- --nocapture
 
 test-postgres: export SYSTEM_TESTS_DATABASE = postgres
 test-postgres: export RESOLUTION_MODEL_SEQUENCES ?= 80
@@ -53,11 +57,15 @@ soak: export SOAK ?= 1
 soak: ## Only what is worth hours: crashes, replicas, watches, rotations, stale keys, slow streams; minutes with SOAK=short
 	cargo test --locked -p system-tests --test crash --test linearizable --test watch --test rotation --test freshness --test paced_streams -- --nocapture --test-threads 1
 
+bench-micro: ## Micro-benchmarks: event streams, answers of each API, names of models, seals; two minutes
+	cargo bench $(benchmarks) --bench relay --bench seal
+
 fmt: ## Formatting
 	cargo fmt --all --check
 
 lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy $(benchmarks) --bench relay --bench seal --test allocations -- -D warnings
 
 doc: ## Rustdoc, private items too, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
@@ -95,4 +103,4 @@ sbom: image ## Build the images and write what is in them, as CycloneDX, to targ
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak fmt lint doc deny proto pictures generate image sbom man completions breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak bench-micro fmt lint doc deny proto pictures generate image sbom man completions breaking-baseline

@@ -38,6 +38,8 @@ mod upstream;
 mod usage;
 mod vault_client;
 
+#[cfg(feature = "benchmarks")]
+pub mod benchmarks;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 

@@ -130,6 +130,12 @@ fn status(error: Error) -> Status {
     Failure::from(error).into()
 }
 
+/// An event as it is sent.
+#[cfg(feature = "benchmarks")]
+pub(crate) fn message(event: Event) -> StreamChatResponse {
+    convert::event(event)
+}
+
 /// The failure of a chat, counted.
 fn told(error: chat::Error, measured: &mut Measured) -> Error {
     let failure = Failure::from(Error::Chat(error));

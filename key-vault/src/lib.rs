@@ -32,6 +32,9 @@ mod store;
 mod usage;
 mod vault;
 
+#[cfg(feature = "benchmarks")]
+pub mod benchmarks;
+
 use std::{fs::File, io, path::Path, sync::Arc};
 
 use anyhow::Context as _;
