@@ -10,6 +10,9 @@ on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|
 # Opens the doors of the micro-benchmarks. Over the whole workspace, so that dependencies are those of the other builds.
 benchmarks = --workspace --features chat-gateway/benchmarks,key-vault/benchmarks --locked
 
+# The load tool, on the services beside it. BENCH= passes options, such as --only=chats.
+measured = PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')" $${CARGO_TARGET_DIR:-target}/image/bench
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -42,6 +45,21 @@ check: fmt lint doc deny proto test newcomer ## Everything CI runs, in CI's orde
 
 newcomer: ## A fresh clone, `make run`, the first answer; the secrets of production, its manifests: by the commands of the pages
 	NEWCOMER_WARM="$${CARGO_TARGET_DIR:-target}" tests/newcomer/run.sh
+
+bench: bench-build ## Both services as they are deployed, beside the limits of the same machine: the table of docs/performance.md
+	$(measured) run --services $${CARGO_TARGET_DIR:-target}/image $(BENCH)
+
+bench-check: bench-build ## Fails if a ratio to a limit is more than 15 % worse than in bench/baseline.json
+	$(measured) check --services $${CARGO_TARGET_DIR:-target}/image $(BENCH)
+
+bench-scale: bench-build ## What a resolution costs in PostgreSQL with a thousand keys, and with a million
+	$(measured) scale --services $${CARGO_TARGET_DIR:-target}/image $(BENCH)
+
+bench-build: # As the images are built
+	@$(call need,haproxy,apt-get install haproxy); cargo build --locked --profile image -p key-vault -p chat-gateway -p system-tests --bin key-vault --bin chat-gateway --bin bench
+
+bench-pictures: ## Draw docs/pictures/performance-*.svg anew from bench/results
+	@python3 -c 'import matplotlib' || { echo "matplotlib is missing; to install it: pip install matplotlib" >&2; exit 1; }; python3 bench/plot.py
 
 conformance: ## Only what the providers' recorded traffic must come to
 	cargo test --locked -p system-tests --test conformance -- --nocapture
@@ -103,4 +121,4 @@ sbom: image ## Build the images and write what is in them, as CycloneDX, to targ
 breaking-baseline: ## Promise the contract as it is now. Before the first release only
 	buf build proto -o proto/baseline.binpb
 
-.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance faults dashboards-picture soak bench-micro fmt lint doc deny proto pictures generate image sbom man completions breaking-baseline
+.PHONY: help run demo test test-sqlite test-postgres check newcomer conformance bench bench-check bench-scale bench-build bench-pictures faults dashboards-picture soak bench-micro fmt lint doc deny proto pictures generate image sbom man completions breaking-baseline

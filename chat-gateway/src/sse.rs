@@ -138,7 +138,7 @@ impl Reader {
                 self.searched = self.line;
             }
         }
-        let found = self.buffer[self.searched..].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let found = memchr::memchr2(b'\n', b'\r', &self.buffer[self.searched..]);
         let end = found.map_or(self.buffer.len(), |at| self.searched + at);
         self.searched = end;
         if end - self.line > self.event_bytes_max {

@@ -194,22 +194,25 @@ impl Histogram {
     /// The series of these attributes, for a path that records often.
     pub fn series(&self, attributes: Vec<KeyValue>) -> Series {
         let exposed = self.family.of(&attributes);
-        Series { otel: self.otel.clone(), attributes, exposed }
+        Series { otel: self.otel.clone(), attributes, bound: None, exposed }
     }
 }
 
-/// One series of a histogram. Records without looking anything up, and without examples.
+/// One series of a histogram. Records without examples, and from its second value on without looking
+/// anything up.
 #[derive(Clone)]
 pub struct Series {
     otel: otel::Histogram<f64>,
     attributes: Vec<KeyValue>,
+    /// From the first value on: a series without one is not exported.
+    bound: Option<otel::BoundHistogram<f64>>,
     exposed: HistogramWithExemplars<Exemplar>,
 }
 
 impl Series {
     /// Records a value.
-    pub fn record(&self, value: f64) {
-        self.otel.record(value, &self.attributes);
+    pub fn record(&mut self, value: f64) {
+        self.bound.get_or_insert_with(|| self.otel.bind(&self.attributes)).record(value);
         self.exposed.observe(value, None, None);
     }
 }

@@ -19,5 +19,6 @@ pub mod platform;
 pub mod provider;
 pub mod question;
 pub mod result;
+pub mod scale;
 pub mod servers;
 pub mod table;

@@ -35,7 +35,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
+        // Most lists of a stream have one item, and a vector makes room for four.
+        let mut items = Vec::with_capacity(1);
         while let Some(item) = list.next_element()? {
             if items.len() >= ITEMS_MAX {
                 return Err(A::Error::invalid_length(items.len() + 1, &self));

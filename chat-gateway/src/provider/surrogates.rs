@@ -6,7 +6,7 @@
 //! string is held back and put before the half that a later event's string begins with;
 //! a half that fits nowhere becomes U+FFFD.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use memchr::memmem;
 
@@ -18,6 +18,10 @@ pub(crate) struct Surrogates {
 
 /// A backslash, `u`, and four hexadecimal digits.
 const ESCAPE_BYTES: usize = 6;
+
+/// What escapes of halves begin with. To make a finder takes longer than to search an event.
+static HALVES: LazyLock<[memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| [memmem::Finder::new(br"\ud"), memmem::Finder::new(br"\uD")]);
 
 const REPLACEMENT: &[u8] = br"\ufffd";
 
@@ -31,7 +35,7 @@ enum Half {
 impl Surrogates {
     /// The data of an event without halves of characters. What has none is not copied.
     pub(crate) fn mend<'a>(&mut self, data: &'a [u8]) -> Cow<'a, [u8]> {
-        let may_have_halves = [br"\ud", br"\uD"].iter().any(|escape| memmem::find(data, *escape).is_some());
+        let may_have_halves = HALVES.iter().any(|escape| escape.find(data).is_some());
         if may_have_halves { Cow::Owned(self.mended(data)) } else { Cow::Borrowed(data) }
     }
 

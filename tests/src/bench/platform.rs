@@ -112,7 +112,9 @@ impl Platform {
         let files = Files(folder.path());
         let made = files.make().await?;
         let mut setup = Setup {
-            vault_options: vec!["--resolves-per-second=0".into(), "--distinct-keys-per-minute=0".into()],
+            vault_options: ["resolves-per-second", "mutations-per-second", "distinct-keys-per-minute"]
+                .map(|limit| format!("--{limit}=0"))
+                .to_vec(),
             gateway_options: kind.gateway_options.clone(),
             gateway_environment: vec![("SSL_CERT_FILE".into(), trust.authority.display().to_string())],
             log_filter: kind.log_filter.clone(),
@@ -146,14 +148,19 @@ impl Platform {
             gateway,
             _folder: folder,
         };
-        platform.add_key(Provider::Openai, PROFILE).await?;
+        platform.add_key(PROFILE).await?;
         Ok(platform)
     }
 
-    async fn add_key(&self, provider: Provider, profile: &str) -> Result<()> {
+    /// Stores a key for a profile.
+    ///
+    /// # Errors
+    ///
+    /// That of the vault.
+    pub async fn add_key(&self, profile: &str) -> Result<()> {
         let request = CreateApiKeyRequest {
             organization_id: ORGANIZATION.to_owned(),
-            provider: provider.into(),
+            provider: Provider::Openai.into(),
             display_name: "bench".to_owned(),
             material: Some(KeyMaterial { api_key: MATERIAL.to_owned() }),
             profile_ids: vec![profile.to_owned()],
@@ -161,6 +168,19 @@ impl Platform {
         };
         self.keys().create_api_key(request).await?;
         Ok(())
+    }
+
+    /// Stops both where they are: an idle service does something every second, and several of them
+    /// disturb whoever is measured.
+    pub async fn rests(&self) {
+        self.gateway.pause().await;
+        self.vault.pause().await;
+    }
+
+    /// Lets both go on.
+    pub async fn works(&self) {
+        self.vault.resume().await;
+        self.gateway.resume().await;
     }
 
     /// An administrator of the vault, on a connection of its own.

@@ -18,6 +18,7 @@ use system_tests::{
         provider,
         question::Plan,
         result::Run,
+        scale,
         servers::{Tls, haproxy},
         table,
     },
@@ -49,6 +50,15 @@ enum Command {
         /// The result to compare with
         #[arg(long, default_value = "bench/baseline.json")]
         baseline: PathBuf,
+    },
+    /// Measures what a resolution costs with a thousand keys and with many, in PostgreSQL
+    Scale {
+        /// The folder with the binaries of the services. This program's, unless given
+        #[arg(long)]
+        services: Option<PathBuf>,
+        /// How many keys there are in the end
+        #[arg(long, default_value_t = 1_000_000)]
+        keys: u32,
     },
     /// Prints the table of a result that was kept
     Show {
@@ -130,6 +140,10 @@ async fn run(command: Command) -> Result<bool> {
             let parts = if options.only.is_empty() { &Part::COMPARED[..] } else { &options.only };
             Ok(measured(&options, parts).await?.is_none_or(|now| compare(&before, &now)))
         }
+        Command::Scale { services, keys } => {
+            take_services(services.as_deref())?;
+            grows(keys).await
+        }
         Command::Show { result } => {
             println!("{}", table::table(&Run::read(&result)?));
             Ok(true)
@@ -170,10 +184,7 @@ async fn measured(options: &Options, parts: &[Part]) -> Result<Option<Run>> {
         skip_without("haproxy (apt-get install haproxy)");
         return Ok(None);
     }
-    if let Some(folder) = &options.services {
-        ensure!(folder.join("key-vault").exists(), "{} has no key-vault", folder.display());
-        services_from(&std::path::absolute(folder)?);
-    }
+    take_services(options.services.as_deref())?;
     let begun = Instant::now();
     let extent = Extent {
         part: Duration::from_secs_f64(options.part_seconds),
@@ -186,6 +197,33 @@ async fn measured(options: &Options, parts: &[Part]) -> Result<Option<Run>> {
     let run = Run::of(repeats, begun.elapsed().as_secs_f64());
     println!("{}", table::table(&run));
     Ok(Some(run))
+}
+
+fn take_services(folder: Option<&Path>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    ensure!(folder.join("key-vault").exists(), "{} has no key-vault", folder.display());
+    services_from(&std::path::absolute(folder)?);
+    Ok(())
+}
+
+async fn grows(keys: u32) -> Result<bool> {
+    let begun = Instant::now();
+    let costs = scale::run(keys, |what| eprintln!("{:>5} s  {what}", begun.elapsed().as_secs())).await?;
+    for cost in &costs {
+        println!(
+            "{:>9} keys: {} CPU s for 1,000 resolutions, {:.0}/s, p50 {} ms",
+            cost.keys,
+            table::number(cost.cpu_ms),
+            cost.per_s,
+            table::number(cost.p50_ms)
+        );
+    }
+    let [few, many] = costs;
+    let growth = many.cpu_ms / few.cpu_ms;
+    let is_good = growth < scale::GROWTH_MAX;
+    let verdict = if is_good { "pass" } else { "SHORTFALL" };
+    println!("the cost grows {growth:.2} times, must be less than {}: {verdict}", scale::GROWTH_MAX);
+    Ok(is_good)
 }
 
 fn keep(run: &Run, into: &Path) -> Result<bool> {

@@ -15,7 +15,7 @@ use crate::{
     Setup,
     bench::{
         clients::Chats,
-        cost::resident_mib,
+        cost::{processor_time, resident_mib},
         figures::Values,
         platform::{Kind, Platform, Trust},
         question::{PROFILE, Plan},
@@ -88,10 +88,13 @@ async fn streams(platform: &Platform, values: &mut Values) -> Result<()> {
         Ok::<(), anyhow::Error>(())
     };
     let all = gaps(Chats::grpc(|| platform.chat()), STREAMS, AS_MODELS_WRITE, SETTLES);
+    let (begun, before) = (Instant::now(), processor_time(gateway)? + processor_time(vault)?);
     let [gaps, late] = tokio::select! {
         all = all => all?,
         failed = watch => return failed,
     };
+    let busy = (processor_time(gateway)? + processor_time(vault)? - before).as_secs_f64();
+    values.insert("memory.streams_512.cores".to_owned(), busy / begun.elapsed().as_secs_f64());
     // Each stream has come to its end, or that would have failed.
     let rounds = (gaps.count() / STREAMS as u64).div_ceil(u64::from(AS_MODELS_WRITE.pieces - 1)).max(1);
     let expected = STREAMS as u64 * rounds * u64::from(AS_MODELS_WRITE.pieces);

@@ -110,6 +110,7 @@ impl Repeat<'_> {
 
     async fn resolutions(&mut self) -> Result<()> {
         let stage = self.stage;
+        stage.only(None).await;
         self.resolve("resolve.bare", stage.bare_resolutions()?, &[stage.bare[TLS].id()?]).await?;
         for (name, platform) in [
             ("resolve.sqlite.unrecorded", &stage.unrecorded),
@@ -117,6 +118,7 @@ impl Repeat<'_> {
             ("resolve.postgres.unrecorded", &stage.unrecorded_postgres),
             ("resolve.postgres.quiet", &stage.quiet_postgres),
         ] {
+            stage.only(Some(platform)).await;
             self.resolve(name, Resolutions::new(|| platform.resolution()), &[platform.vault.id()]).await?;
         }
         Ok(())
@@ -168,6 +170,7 @@ impl Repeat<'_> {
     /// Chats with a gateway. What its vault does meanwhile is part of the cost.
     async fn chats_of(&mut self, name: &str, platform: &Platform, plan: Plan, how: As) -> Result<()> {
         let processes = [platform.gateway.id(), platform.vault.id()];
+        self.stage.only(Some(platform)).await;
         self.chats(name, Chats::grpc(|| platform.chat()), &processes, plan, how).await
     }
 
@@ -209,6 +212,7 @@ impl Repeat<'_> {
         let file = format!("sqlite:{}?mode=rwc", folder.path().join("commits.db").display());
         let postgres = stage.postgres.create_database().await;
         for (name, platform, url) in [("sqlite", &stage.full, file), ("postgres", &stage.full_postgres, postgres)] {
+            stage.only(Some(platform)).await;
             let commits = commits(url, part).await.context("commits")?;
             self.note(format!("commit.{name}.p50_s"), commits.quantile(0.5));
             self.note(format!("commit.{name}.p99_s"), commits.quantile(0.99));
@@ -234,6 +238,7 @@ impl Repeat<'_> {
             ("haproxy", stage.http(&stage.haproxy[TLS])?),
             ("gateway", Chats::grpc(|| stage.full.chat())),
         ];
+        stage.only(Some(&stage.full)).await;
         let mut times = [Times::default(), Times::default(), Times::default()];
         let begun = Instant::now();
         while begun.elapsed() < WARM_UP + stage.extent.part * 2 {
@@ -254,6 +259,7 @@ impl Repeat<'_> {
 
     async fn between(&mut self) -> Result<()> {
         let stage = self.stage;
+        stage.only(Some(&stage.full)).await;
         for streams in [16, 128] {
             for (name, chats) in
                 [("direct", stage.http(&stage.provider[TLS])?), ("gateway", Chats::grpc(|| stage.full.chat()))]

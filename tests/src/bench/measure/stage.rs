@@ -139,6 +139,32 @@ impl Stage {
         })
     }
 
+    /// Lets one platform work and the others rest, or all of them.
+    pub(super) async fn only(&self, worker: Option<&Platform>) {
+        for platform in self.platforms() {
+            if worker.is_some_and(|worker| std::ptr::eq(worker, platform)) {
+                platform.works().await;
+            } else {
+                platform.rests().await;
+            }
+        }
+    }
+
+    fn platforms(&self) -> [&Platform; 8] {
+        let Self {
+            full,
+            full_postgres,
+            clear,
+            clear_quiet,
+            unrecorded,
+            unrecorded_postgres,
+            quiet,
+            quiet_postgres,
+            ..
+        } = self;
+        [full, full_postgres, clear, clear_quiet, unrecorded, unrecorded_postgres, quiet, quiet_postgres]
+    }
+
     /// Clients of a server that speaks HTTP.
     pub(super) fn http(&self, server: &Server) -> Result<Chats> {
         Chats::http(server.url(), &self.trust)
