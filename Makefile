@@ -5,7 +5,7 @@
 need = command -v $(1) >/dev/null || { echo "SKIPPED: $(1) is missing; to install it: $(2)" >&2; test -z "$$CI"; exit; }
 
 # Which tests use the database without being about one.
-on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|client_pages|cluster|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|models|mutations|observability|openbao|paced_streams|postgres|reference|replay|request_bodies|restore|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
+on_postgres = package(system-tests) and not binary(/^(access|cancellation|chaos|client_pages|cluster|conformance|crash|detection|docs|faults|hardening|health|image|large_requests|layering|linearizable|manifests|measurements|models|mutations|observability|openbao|paced_streams|postgres|reference|replay|request_bodies|restore|rotation|secrets_manager|telemetry|third_party|vault_outage|watch)$$/)
 
 # Opens the doors of the micro-benchmarks. Over the whole workspace, so that dependencies are those of the other builds.
 benchmarks = --workspace --features chat-gateway/benchmarks,key-vault/benchmarks --locked

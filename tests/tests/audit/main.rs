@@ -6,6 +6,7 @@ mod faults;
 mod listing;
 mod replicas;
 mod tampering;
+mod unrecorded;
 
 use proto::{
     keyvault::{
