@@ -58,9 +58,11 @@ async fn everything_is_measured_kept_and_compared() {
     const FAR: f64 = 1e6;
     let check = async |name: &str| {
         let baseline = folder.path().join(name);
-        bench(&[&["check", "--only=chats", "--baseline", baseline.to_str().expect("a path")], &LEAST[..]].concat()).await
+        bench(&[&["check", "--only=chats", "--baseline", baseline.to_str().expect("a path")], &LEAST[..]].concat())
+            .await
     };
-    let of_chats = Run { figures: run.figures.iter().filter(|row| row.name.starts_with("unary")).cloned().collect(), ..run };
+    let of_chats =
+        Run { figures: run.figures.iter().filter(|row| row.name.starts_with("unary")).cloned().collect(), ..run };
     changed(&of_chats, &folder.path().join("worse.json"), |more, value| if more { value / FAR } else { value * FAR });
     changed(&of_chats, &folder.path().join("better.json"), |more, value| if more { value * FAR } else { value / FAR });
     let (is_good, said) = check("worse.json").await;

@@ -153,7 +153,7 @@ impl Machine {
             memory_mib: memory.trim_end_matches(" kB").parse::<u64>().unwrap_or_default() / 1024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             haproxy: haproxy.and_then(|text| text.split(' ').nth(2).map(str::to_owned)).unwrap_or_default(),
-            postgres: said(Command::new("postgres").arg("--version")).rsplit(' ').next().unwrap_or_default().to_owned(),
+            postgres: said(Command::new("postgres").arg("--version")).split(' ').nth(2).unwrap_or_default().to_owned(),
         }
     }
 }

@@ -138,7 +138,7 @@ async fn run(command: Command) -> Result<bool> {
         Command::Check { options, baseline } => {
             let before = Run::read(&baseline)?;
             let parts = if options.only.is_empty() { &Part::COMPARED[..] } else { &options.only };
-            Ok(measured(&options, parts).await?.is_none_or(|now| compare(&before, &now)))
+            Ok(measured(&options, parts).await?.is_none_or(|now| compare(&before, &now, options.only.is_empty())))
         }
         Command::Scale { services, keys } => {
             take_services(services.as_deref())?;
@@ -238,14 +238,18 @@ fn keep(run: &Run, into: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn compare(before: &Run, now: &Run) -> bool {
+fn compare(before: &Run, now: &Run, is_whole: bool) -> bool {
     println!("\ncompared with {} of {}", before.commit, before.time);
     let worse = check::regressions(before, now);
     for row in &worse {
         println!("REGRESSION {}: {} was {}", row.name, table::number(row.is), table::number(row.was));
     }
-    if worse.is_empty() {
+    let missing = if is_whole { check::missing(before, now) } else { Vec::new() };
+    for name in &missing {
+        println!("MISSING {name}: it was not measured");
+    }
+    if worse.is_empty() && missing.is_empty() {
         println!("no row is more than 15 % worse");
     }
-    worse.is_empty()
+    worse.is_empty() && missing.is_empty()
 }
