@@ -149,7 +149,6 @@ where
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use anyhow::bail;
     use tokio::time::sleep;
 
     use super::*;
@@ -180,9 +179,12 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_fails_ends_the_load() {
         let calls = AtomicUsize::new(0);
-        let load = closed(1, Duration::from_secs(60), move |_| {
+        let load = closed(1, Duration::from_mins(1), move |_| {
             let fails = calls.fetch_add(1, Ordering::Relaxed) == 2;
-            async move { if fails { bail!("no") } else { Ok(()) } }
+            async move {
+                ensure!(!fails, "no");
+                Ok(())
+            }
         });
         assert!(load.await.is_err());
     }

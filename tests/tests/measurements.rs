@@ -16,6 +16,9 @@ use tokio::process::Command;
 /// As little of everything as can be measured.
 const LEAST: [&str; 3] = ["--part-seconds=0.05", "--repeats=1", "--open-streams=100"];
 
+/// So many times better or worse than what was measured: far from what any machine does.
+const FAR: f64 = 1e6;
+
 /// Runs `bench`. Returns whether it succeeded, and what it printed.
 async fn bench(arguments: &[&str]) -> (bool, String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -50,12 +53,10 @@ async fn everything_is_measured_kept_and_compared() {
     let expected: Vec<_> = FIGURES.iter().map(|figure| figure.name).collect();
     assert_eq!(rows, expected);
     assert!(run.figures.iter().all(|row| row.values.iter().all(|value| value.is_finite())), "{run:?}");
-    assert_eq!(run.row("lost_512").expect("a row").median(), 0.0, "no event is lost");
+    assert_eq!(run.row("lost_512").expect("a row").is_good(), Some(true), "no event is lost");
     let (shown, table) = bench(&["show", kept.to_str().expect("a path")]).await;
     assert!(shown && expected.iter().all(|name| table.contains(name)), "{table}");
 
-    // Far from what any machine does, in both directions.
-    const FAR: f64 = 1e6;
     let check = async |name: &str| {
         let baseline = folder.path().join(name);
         bench(&[&["check", "--only=chats", "--baseline", baseline.to_str().expect("a path")], &LEAST[..]].concat())

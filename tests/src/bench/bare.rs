@@ -44,9 +44,9 @@ pub async fn serve(listener: TcpListener, tls: Option<&Tls>) -> Result<()> {
             server.tls_config(ServerTlsConfig::new().identity(Identity::from_pem(tls.certificate()?, tls.key()?)))?;
     }
     let incoming = TcpListenerStream::new(listener).inspect(|connection| {
-        connection.iter().for_each(|connection| {
+        if let Ok(connection) = connection {
             let _ = connection.set_nodelay(true);
-        });
+        }
     });
     let routes = server.add_service(KeyResolutionServiceServer::new(Bare)).add_service(ChatServiceServer::new(Bare));
     Ok(routes.serve_with_incoming(incoming).await?)

@@ -22,7 +22,7 @@ pub use stage::{Extent, Part, Stage};
 /// Fails if a part cannot be done, naming it.
 pub async fn run(extent: &Extent) -> Result<Vec<Values>> {
     let begun = Instant::now();
-    let stage = Stage::start(extent).await?;
+    let stage = Box::pin(Stage::start(extent)).await?;
     let mut repeats = Vec::new();
     for number in 1..=extent.repeats {
         let mut tell = Teller { begun, of: format!("repeat {number} of {}", extent.repeats) };

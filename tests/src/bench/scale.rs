@@ -3,7 +3,7 @@
 //! Keys that are asked for are real, made over gRPC while the vault grows. All others are rows beside
 //! them, each with an assignment, made in the database: their seals are copies, and nobody opens them.
 
-use std::{fs, time::Duration};
+use std::{fmt::Write as _, fs, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -116,9 +116,10 @@ impl Scale<'_> {
         ] {
             let kept = self.postgres.text(&self.database, &columns(table, replaced)).await?;
             let names = replaced.replace('\'', "");
-            statements.push_str(&format!(
+            write!(
+                statements,
                 "INSERT INTO {table} ({names}, {kept}) SELECT {values}, {kept} FROM filler, (SELECT * FROM {table} LIMIT 1) one;"
-            ));
+            )?;
         }
         self.postgres.sql(&self.database, &statements).await?;
         Ok(())
@@ -141,7 +142,7 @@ impl Scale<'_> {
             let before = self.processor_time()?;
             let load = load(PART).await?;
             #[expect(clippy::cast_precision_loss, reason = "calls of a few seconds are exact")]
-            cpu_ms.push((self.processor_time()? - before).as_secs_f64() * 1e3 / load.times.count() as f64);
+            cpu_ms.push(self.processor_time()?.saturating_sub(before).as_secs_f64() * 1e3 / load.times.count() as f64);
             per_s.push(load.rate());
             p50_ms.push(load.times.quantile(0.5) * 1e3);
         }

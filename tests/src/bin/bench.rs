@@ -193,7 +193,7 @@ async fn measured(options: &Options, parts: &[Part]) -> Result<Option<Run>> {
         open_streams: options.open_streams,
         log_filter: options.log_filter.clone(),
     };
-    let repeats = measure::run(&extent).await?;
+    let repeats = Box::pin(measure::run(&extent)).await?;
     let run = Run::of(repeats, begun.elapsed().as_secs_f64());
     println!("{}", table::table(&run));
     Ok(Some(run))

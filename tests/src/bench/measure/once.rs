@@ -93,7 +93,7 @@ async fn streams(platform: &Platform, values: &mut Values) -> Result<()> {
         all = all => all?,
         failed = watch => return failed,
     };
-    let busy = (processor_time(gateway)? + processor_time(vault)? - before).as_secs_f64();
+    let busy = (processor_time(gateway)? + processor_time(vault)?).saturating_sub(before).as_secs_f64();
     values.insert("memory.streams_512.cores".to_owned(), busy / begun.elapsed().as_secs_f64());
     // Each stream has come to its end, or that would have failed.
     let rounds = (gaps.count() / STREAMS as u64).div_ceil(u64::from(AS_MODELS_WRITE.pieces - 1)).max(1);
@@ -149,9 +149,9 @@ async fn starts(values: &mut Values) -> Result<()> {
         let vault = crate::start_vault(folder.path(), &setup).await?;
         let took = milliseconds(begun.elapsed());
         if first.is_none() {
-            first = Some(took)
+            first = Some(took);
         } else {
-            vaults.push(took)
+            vaults.push(took);
         }
         let begun = Instant::now();
         let gateway = crate::start_ready_gateway(folder.path(), &vault.url(), "http://127.0.0.1:9", &setup).await?;

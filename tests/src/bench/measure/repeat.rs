@@ -55,12 +55,10 @@ const AT_ONCE: Plan = Plan::at_once(CHUNKS, PIECE_BYTES, 1024);
 /// A stream whose chunks come one by one.
 const ONE_BY_ONE: Plan = Plan { pace: PACE, ..AT_ONCE };
 
-/// Questions and answers of so many bytes.
-const fn large(bytes: usize) -> Plan {
-    Plan::at_once((bytes / LARGE_PIECE_BYTES) as u32, LARGE_PIECE_BYTES, bytes)
+/// Questions and answers of so many kilobytes.
+const fn large(kilobytes: u32) -> Plan {
+    Plan::at_once(kilobytes, 1000, kilobytes as usize * 1000)
 }
-
-const LARGE_PIECE_BYTES: usize = 1000;
 
 /// Measures everything once.
 pub(super) async fn all(stage: &Stage, tell: &mut Teller) -> Result<Values> {
@@ -159,9 +157,9 @@ impl Repeat<'_> {
     }
 
     async fn bodies(&mut self) -> Result<()> {
-        for (size, bytes) in [("16k", 16_000), ("200k", 200_000)] {
+        for (size, kilobytes) in [("16k", 16), ("200k", 200)] {
             for (name, how) in [("unary", As::Whole), ("stream", As::Stream)] {
-                self.chats_of(&format!("bodies.{name}.{size}"), &self.stage.full, large(bytes), how).await?;
+                self.chats_of(&format!("bodies.{name}.{size}"), &self.stage.full, large(kilobytes), how).await?;
             }
         }
         Ok(())
@@ -198,7 +196,7 @@ impl Repeat<'_> {
             closed(callers, WARM_UP, call.clone()).await?;
             let before = total(processes)?;
             let load = closed(callers, self.stage.extent.part, call).await?;
-            Ok::<_, anyhow::Error>((load, total(processes)? - before))
+            Ok::<_, anyhow::Error>((load, total(processes)?.saturating_sub(before)))
         };
         let (load, cost) = measured.await.with_context(|| name.to_owned())?;
         self.note_load(name, &load, cost);
