@@ -32,7 +32,7 @@ async fn keys_are_released_without_a_record_and_everything_else_is_recorded() {
     })
     .await;
     let recorded: Vec<_> = all.iter().map(|event| (event.action.as_str(), event.decision())).collect();
-    assert_eq!(recorded, [("CreateApiKey", Decision::Allowed), ("DisableApiKey", Decision::Allowed)]);
+    assert_eq!(recorded, [("UpdateApiKey", Decision::Allowed), ("CreateApiKey", Decision::Allowed)]);
     assert!(verify(&door).await.problems.is_empty());
     assert!(vault.log().contains("--unrecorded-resolutions"), "it says so at its start");
 }
