@@ -56,7 +56,7 @@ bench-scale: bench-build ## What a resolution costs in PostgreSQL with a thousan
 	$(measured) scale --services $${CARGO_TARGET_DIR:-target}/image $(BENCH)
 
 bench-build: # As the images are built
-	@PATH="$$PATH:/usr/sbin"; $(call need,haproxy,apt-get install haproxy); cargo build --locked --profile image -p key-vault -p chat-gateway -p system-tests --bin key-vault --bin chat-gateway --bin bench
+	cargo build --locked --profile image -p key-vault -p chat-gateway -p system-tests --bin key-vault --bin chat-gateway --bin bench
 
 bench-pictures: ## Draw docs/pictures/performance-*.svg anew from bench/results
 	@python3 -c 'import matplotlib' || { echo "matplotlib is missing; to install it: pip install matplotlib" >&2; exit 1; }; python3 bench/plot.py
