@@ -22,9 +22,9 @@ const CHUNKS: usize = 100;
 /// What a chunk of each API may allocate: how often, and how many bytes.
 const BOUNDS: [(Api, f64, f64); Api::ALL.len()] = [
     (Api::Anthropic, 7.2, 60.0),
-    (Api::OpenAiChat, 20.2, 1350.0),
+    (Api::OpenAiChat, 20.2, 510.0),
     (Api::OpenAiResponses, 10.2, 130.0),
-    (Api::Gemini, 18.2, 1010.0),
+    (Api::Gemini, 18.2, 395.0),
 ];
 
 #[test]
